@@ -1,0 +1,141 @@
+"""Check every input, look at the host, and derive the one release that the rest of the role reads."""
+
+from __future__ import annotations
+
+import os
+
+import ansible.module_utils
+import yaml
+from ansible import constants as C
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+
+# Ansible finds a role's module_utils for modules only, not for plugins on the control node.
+ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), "module_utils"))
+from ansible.module_utils.websockets import inputs as rules  # noqa: E402
+from ansible.module_utils.websockets import release, source  # noqa: E402
+
+# Inputs that may hold a password: no result carries them.
+_SECRET = ("websockets_secrets", "websockets_pip_index_url", "websockets_gate_headers")
+# What of the role itself decides how a process runs.
+_DECIDING_TEMPLATES = ("program.conf.j2", "run.j2")
+
+
+class ActionModule(ActionBase):
+    """``websockets_plan``: takes the list of ``packages`` the host needs and returns ``inputs``, ``host``, ``release``."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec({"packages": {"type": "list", "elements": "str", "required": True}})
+        try:
+            plan = self._plan(task_vars, arguments["packages"])
+        except rules.InputError as error:
+            raise AnsibleActionFail(f"Nothing has been touched on this host.\n{error}") from None
+        return {**result, **plan, "changed": False}
+
+    def _plan(self, task_vars, packages):
+        role = task_vars["role_path"]
+        spec = _load_spec(role)
+        inputs = self._typed_inputs(task_vars, spec)
+        _stop_at(rules.check(inputs))
+
+        folder = self._folder(inputs, task_vars)
+        found = source.scan(folder)
+        _stop_at(rules.check_source(inputs, found))
+        requirements = source.requirements(folder, found)
+
+        host = self._observe(inputs, packages, task_vars)
+        _stop_at(rules.check_host(inputs, host))
+
+        deciding = [_read(os.path.join(role, "templates", name)) for name in _DECIDING_TEMPLATES]
+        derived = release.derive(inputs, found, requirements, host["python"], deciding)
+        _stop_at(rules.check_paths(inputs, derived["processes"]))
+        deployed = task_vars.get("__websockets_deployed", {})
+        if deployed.get(derived["app"], derived["id"]) != derived["id"]:
+            _stop_at(
+                [rules.problem("websockets_app", derived["app"], "another app of this run has this name; use another.")]
+            )
+        return {
+            "inputs": {name: value for name, value in inputs.items() if name not in _SECRET},
+            "source": {"folder": folder, "digest": release.digest(found), "files": len(found)},
+            "host": host,
+            "release": derived,
+            "group": host["group"] or derived["user"],
+            "probe": {
+                "host": rules.host_header(inputs["websockets_server_name"]),
+                "path": inputs["websockets_gate_path"],
+                "message": inputs["websockets_gate_message"],
+                "timeout": inputs["websockets_gate_timeout"],
+            },
+            "address": rules.connect_address(inputs["websockets_listen"]),
+            "url": rules.url(inputs),
+            "minfds": max(rules.descriptors(inputs["websockets_max_connections"]), host["minfds"]),
+            "worker_connections": rules.worker_connections(inputs["websockets_max_connections"]),
+            "ansible_facts": {"__websockets_deployed": {**deployed, derived["app"]: derived["id"]}},
+        }
+
+    def _typed_inputs(self, task_vars, spec):
+        names = [name for name in task_vars if name.startswith("websockets_")]
+        _stop_at(rules.unknown(names, spec))
+        values = {}
+        for name in spec:
+            try:
+                values[name] = self._templar.template(task_vars[name])
+            except AnsibleError as error:
+                _stop_at([f"{name} cannot be templated: {error}"])
+        checked = ArgumentSpecValidator(spec).validate(values)
+        _stop_at(checked.error_messages)
+        return checked.validated_parameters
+
+    def _folder(self, inputs, task_vars):
+        src = inputs["websockets_src"]
+        if inputs["websockets_repo"]:
+            top = source.checkout(inputs["websockets_repo"], inputs["websockets_version"], C.DEFAULT_LOCAL_TMP)
+            folder = os.path.normpath(os.path.join(top, src))
+            remedy = f"{inputs['websockets_version']} of websockets_repo has no such folder."
+        else:
+            folder = os.path.normpath(os.path.join(task_vars["playbook_dir"], os.path.expanduser(src)))
+            remedy = f"there is no folder {folder} on the control node."
+        if not os.path.isdir(folder):
+            _stop_at([rules.problem("websockets_src", src, remedy)])
+        return folder
+
+    def _observe(self, inputs, packages, task_vars):
+        found = self._execute_module(
+            "websockets_observe",
+            {
+                "app": inputs["websockets_app"],
+                "user": inputs["websockets_user"],
+                "python": inputs["websockets_python"],
+                "listen": inputs["websockets_listen"],
+                "descriptors": rules.descriptors(inputs["websockets_max_connections"]),
+                "packages": packages,
+            },
+            task_vars=task_vars,
+        )
+        if found.get("failed") or "host" not in found:
+            raise AnsibleActionFail(found.get("msg", "the host could not be looked at"), result=found)
+        return found["host"]
+
+
+def _load_spec(role):
+    with open(os.path.join(role, "meta", "argument_specs.yml"), encoding="utf-8") as file:
+        options = yaml.safe_load(file)["argument_specs"]["main"]["options"]
+    return {
+        name: {key: value for key, value in option.items() if key in ("type", "elements", "choices")}
+        for name, option in options.items()
+    }
+
+
+def _read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def _stop_at(problems):
+    if problems:
+        raise rules.InputError("\n".join(problems))

@@ -1,0 +1,177 @@
+#!/usr/bin/python
+"""Look at a host without touching it."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import grp
+import json
+import os
+import pwd
+import re
+import resource
+import socket
+import subprocess
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.websockets import inputs, release
+
+DOCUMENTATION = """
+module: websockets_observe
+short_description: Look at a host without touching it
+description: Returns under C(host) what the plan of a deploy depends on.
+options:
+  app: {description: Name of the app., type: str, required: true}
+  user: {description: User of its processes., type: str, required: true}
+  python: {description: Path of the interpreter for its virtual environment., type: str, required: true}
+  listen: {description: nginx's listen of the app., type: str, required: true}
+  descriptors: {description: File descriptors that a process will need., type: int, required: true}
+  packages: {description: Distribution packages that the role needs., type: list, elements: str, required: true}
+"""
+
+
+def python_version(path):
+    """Return the interpreter's version such as 3.13, empty if it is none that can run an app."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2] if sys.version_info >= (3, 9) else '')"
+    try:
+        return subprocess.run([path, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def missing(packages):
+    """Return the packages that dpkg does not have; of alternatives (``a | b``), the first if it has none."""
+    alternatives = [package.split(" | ") for package in packages]
+    query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *sum(alternatives, [])]
+    shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    installed = {line.split()[0] for line in shown.splitlines() if line.endswith(" installed")}
+    return [names[0] for names in alternatives if installed.isdisjoint(names)]
+
+
+def listener(listen):
+    """Return who keeps nginx from listening there: a program's name, or the kernel's reason; empty if nobody."""
+    address, port = inputs.listen_address(listen)
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return f"nobody can listen there ({error.strerror}); something else"
+            names = owners(port)
+            return "" if "nginx" in names else ", ".join(sorted(names)) or "another program"
+    return ""
+
+
+def owners(port):
+    """Return the names of the programs that listen at a TCP port."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:
+                rows = [line.split() for line in file.readlines()[1:]]
+        except FileNotFoundError:
+            continue
+        listening = "0A"  # TCP_LISTEN
+        inodes |= {row[9] for row in rows if row[3] == listening and int(row[1].rsplit(":", 1)[1], 16) == port}
+    names = set()
+    for link in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            if re.sub(r"\D", "", os.readlink(link)) in inodes and os.readlink(link).startswith("socket:"):
+                with open(os.path.join(link.rsplit("/", 2)[0], "comm"), encoding="utf-8") as file:
+                    names.add(file.read().strip())
+        except OSError:
+            continue  # ended meanwhile
+    return names
+
+
+def servers(app):
+    """Return {app: its servers} of the other apps that this role has put behind nginx here."""
+    found = {}
+    for path in glob.glob("/etc/nginx/conf.d/websockets-*.conf"):
+        name = os.path.basename(path)[len("websockets-") : -len(".conf")]
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        listen = re.search(r"^\s*listen\s+([^;\s]+)", text, re.M)
+        names = re.search(r"^\s*server_name\s+([^;]+);", text, re.M)
+        if name != app and listen and names:
+            found[name] = inputs.server(listen[1], names[1].split())
+    return found
+
+
+def minfds():
+    """Return the largest minfds in supervisord's configuration."""
+    found = [0]
+    for path in ["/etc/supervisor/supervisord.conf", *glob.glob("/etc/supervisor/conf.d/*.conf")]:
+        try:
+            with open(path, encoding="utf-8") as file:
+                found += map(int, re.findall(r"^minfds\s*=\s*(\d+)", file.read(), re.M))
+        except OSError:
+            continue
+    return max(found)
+
+
+def nofile(descriptors):
+    """Return how many file descriptors a service on this host can have, as far as ``descriptors`` are concerned."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard < descriptors:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+        except (ValueError, OSError):
+            return hard
+    return max(hard, descriptors)
+
+
+def group(user):
+    """Return the user's primary group, empty if there is no such user."""
+    try:
+        return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+    except KeyError:
+        return ""
+
+
+def files_of(base, identity):
+    """Return the files that a release on this host was made of, none if it is not there."""
+    try:
+        with open(f"{base}/releases/{identity}/release.json", encoding="utf-8") as file:
+            return json.load(file)["files"]
+    except FileNotFoundError:
+        return {}
+
+
+def main():
+    string = {"type": "str", "required": True}
+    module = AnsibleModule(
+        {
+            "app": string,
+            "user": string,
+            "python": string,
+            "listen": string,
+            "descriptors": {"type": "int", "required": True},
+            "packages": {"type": "list", "elements": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    app = module.params["app"]
+    base = f"{release.BASE}/{app}"
+    live = release.live(base)
+    module.exit_json(
+        changed=False,
+        host={
+            "python": python_version(module.params["python"]),
+            "missing_packages": missing(module.params["packages"]),
+            "group": group(module.params["user"]),
+            "listener": listener(module.params["listen"]),
+            "servers": servers(app),
+            "minfds": minfds(),
+            "nofile": nofile(module.params["descriptors"]),
+            "live": live,
+            "live_files": files_of(base, live),
+            "releases": sorted(os.path.basename(path) for path in glob.glob(f"{base}/releases/*")),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+#!/usr/bin/python
+"""Put a release's code and packages in place; nothing that runs is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import tarfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: websockets_release
+short_description: Put a release's code and packages in place
+description:
+  - Builds the release beside its place and renames it, so that a half-built one never exists under its final name.
+  - Its virtual environment is shared by all releases that need the same packages.
+options:
+  release: {description: The release, from websockets_plan., type: dict, required: true}
+  source: {description: Where the code is on the control node, from websockets_plan., type: dict, required: true}
+  present: {description: Whether the plan has seen the release on the host., type: bool, required: true}
+  archive: {description: Archive of the code on the host; the action plugin sends it., type: path}
+  files: {description: "The code's files and their digests; the action plugin fills it in.", type: dict, required: true}
+  live_files: {description: The same of the live release, for the diff., type: dict, required: true}
+  live: {description: Id of the live release., type: str, required: true}
+  program: {description: Supervisor's section of the release., type: str, required: true}
+  run: {description: Script that starts one process. May hold secrets., type: str, required: true}
+  python: {description: Interpreter to make the virtual environment with., type: str, required: true}
+  pip_args: {description: Further arguments of pip install., type: list, elements: str, default: []}
+  pip_index_url: {description: Package index., type: str, default: ""}
+"""
+
+# Last thing written into a virtual environment: one without it was interrupted, and is made again.
+COMPLETE = ".complete"
+
+
+def build(module, release):
+    """Build the release beside its place, and rename it."""
+    parent = os.path.dirname(release["path"])
+    partial = os.path.join(parent, f".{release['id']}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    os.mkdir(partial, 0o755)
+    try:
+        code = os.path.join(partial, "app")
+        os.mkdir(code)
+        with tarfile.open(module.params["archive"]) as archive:
+            archive.extractall(code)
+        install(module, release["venv"], code)
+        record = {**release, "files": module.params["files"], "source": module.params["source"]["folder"]}
+        group = pwd.getpwnam(release["user"]).pw_gid
+        put(partial, "release.json", json.dumps(record, indent=1, sort_keys=True), 0o644)
+        put(partial, "program.conf", module.params["program"], 0o644)
+        put(partial, "run", module.params["run"], 0o640, group)
+        os.sync()
+        os.rename(partial, release["path"])
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def put(folder, name, text, mode, group=0):
+    path = os.path.join(folder, name)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chown(path, 0, group)
+    os.chmod(path, mode)
+
+
+def install(module, venv, code):
+    """Make the virtual environment, unless an earlier release has made it."""
+    if os.path.exists(os.path.join(venv, COMPLETE)):
+        return
+    shutil.rmtree(venv, ignore_errors=True)
+    run(module, [module.params["python"], "-m", "venv", venv])
+    if os.path.exists(os.path.join(code, "requirements.txt")):
+        pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+        index = {"PIP_INDEX_URL": module.params["pip_index_url"]} if module.params["pip_index_url"] else {}
+        run(module, [*pip, *module.params["pip_args"], "-r", "requirements.txt"], cwd=code, env={**os.environ, **index})
+    put(venv, COMPLETE, "", 0o644)
+
+
+def run(module, command, cwd=None, env=None):
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
+        module.fail_json(
+            msg=f"The release cannot be built; what was serving still serves. {' '.join(command[:4])} failed:\n{words}"
+        )
+
+
+def listing(identity, files):
+    """Return a release as the lines of a diff."""
+    if not files:
+        return ""
+    return "".join([f"release {identity}\n", *(f"{path} {value[:24]}\n" for path, value in sorted(files.items()))])
+
+
+def main():
+    module = AnsibleModule(
+        {
+            "release": {"type": "dict", "required": True},
+            "source": {"type": "dict", "required": True},
+            "present": {"type": "bool", "required": True},
+            "archive": {"type": "path"},
+            "files": {"type": "dict", "required": True},
+            "live_files": {"type": "dict", "required": True},
+            "live": {"type": "str", "required": True},
+            "program": {"type": "str", "required": True},
+            "run": {"type": "str", "required": True, "no_log": True},
+            "python": {"type": "str", "required": True},
+            "pip_args": {"type": "list", "elements": "str", "default": []},
+            "pip_index_url": {"type": "str", "default": "", "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    release = module.params["release"]
+    venv_is_whole = os.path.exists(os.path.join(release["venv"], COMPLETE))
+    if os.path.exists(release["path"]) and venv_is_whole:
+        module.exit_json(changed=False)
+    if not module.check_mode:
+        os.umask(0o022)
+        try:
+            if os.path.exists(release["path"]):
+                install(module, release["venv"], release["code"])
+            else:
+                build(module, release)
+        except OSError as error:
+            module.fail_json(msg=f"The release cannot be built; what was serving still serves. {error}")
+    module.exit_json(
+        changed=True,
+        diff={
+            "before_header": f"{release['app']} (live)",
+            "after_header": f"{release['app']} (new)",
+            "before": listing(module.params["live"], module.params["live_files"]),
+            "after": listing(release["id"], module.params["files"]),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+#!/usr/bin/python
+"""Start a release beside what runs, and wait until each of its processes answers."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.websockets import handshake
+from ansible.module_utils.websockets import release as releases
+from ansible.module_utils.websockets.supervisor import DOWN, FAILED, Supervisor, SupervisorError
+
+DOCUMENTATION = """
+module: websockets_start
+short_description: Start a release beside what runs, and wait until each of its processes answers
+description:
+  - Adds the release's Supervisor program by name and asks each socket for a WebSocket handshake.
+  - If one of them does not answer, the program is removed again and the module fails, unless the release is live.
+options:
+  release: {description: The release, from websockets_plan., type: dict, required: true}
+  minfds: {description: File descriptors that supervisord's processes need., type: int, required: true}
+  probe: {description: "The handshake, from websockets_plan: host, path, message and timeout.", type: dict, required: true}
+  headers: {description: Further headers of the handshake. May hold secrets., type: dict, required: true}
+"""
+
+
+def start(supervisor, release):
+    """Bring up what is down; return whether anything was."""
+    processes = supervisor.processes(release["program"])
+    if not processes:
+        releases.point(release["program_file"], f"{release['path']}/program.conf")
+        supervisor.add(release["program"])
+        return True
+    down = [name for name, process in processes.items() if process["statename"] in DOWN]
+    for name in down:
+        supervisor.call("startProcess", f"{release['program']}:{name}", False)
+    return bool(down)
+
+
+def gate(supervisor, release, probe, headers):
+    """Wait until every process answers; raise GateError as soon as one cannot."""
+    deadline = time.monotonic() + probe["timeout"]
+    for process in release["processes"]:
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                handshake.probe(process["socket"], **{**probe, "timeout": max(0.1, min(left, 5.0))}, headers=headers)
+                break
+            except handshake.HandshakeError as error:
+                state = supervisor.processes(release["program"])[process["name"]]
+                if state["statename"] in FAILED or left <= 0:
+                    raise GateError(process, error, state) from None
+                time.sleep(0.05)
+
+
+class GateError(Exception):
+    def __init__(self, process, error, state):
+        why = state["spawnerr"] or state["description"]
+        super().__init__(
+            f"{process['socket']} {error}. supervisord says {process['name']} is {state['statename']}"
+            f"{f': {why}' if why else ''}.\n{last_lines(process['log'])}"
+        )
+
+
+def last_lines(path, lines=15):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            file.seek(max(0, os.path.getsize(path) - 8192))
+            text = "".join(file.readlines()[-lines:]).rstrip()
+    except OSError:
+        text = ""
+    return f"The end of {path}:\n{text}" if text else f"{path} is empty."
+
+
+def main():
+    module = AnsibleModule(
+        {
+            "release": {"type": "dict", "required": True},
+            "minfds": {"type": "int", "required": True},
+            "probe": {"type": "dict", "required": True},
+            "headers": {"type": "dict", "required": True, "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    release, supervisor = module.params["release"], Supervisor()
+    if module.check_mode:
+        module.exit_json(changed=not os.path.lexists(release["program_file"]))
+    try:
+        supervisor.wait()
+        changed = supervisor.raise_descriptors(module.params["minfds"])
+        changed = start(supervisor, release) or changed
+        gate(supervisor, release, module.params["probe"], module.params["headers"])
+    except (SupervisorError, GateError, OSError) as error:
+        if releases.live(release["base"]) == release["id"]:
+            module.fail_json(msg=f"The live release {release['id']} does not answer. {error}")
+        try:
+            supervisor.retire(release)
+        except (SupervisorError, OSError) as second:
+            module.warn(f"{release['program']} could not be removed: {second}")
+        module.fail_json(
+            msg=f"Release {release['id']} has not passed the gate and gets no traffic; what was serving still serves."
+            f" {error}"
+        )
+    module.exit_json(changed=changed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""A WebSocket client just large enough to ask whether a server works (RFC 6455), for hosts with a bare Python."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import socket
+import struct
+import time
+
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
+
+
+class HandshakeError(Exception):
+    """The server did not do what a WebSocket server does; the message says what it did instead."""
+
+
+def probe(address, host="localhost", path="/", headers=None, message="", timeout=5.0):
+    """Open a WebSocket, exchange ``message`` if there is one, close it, and return the seconds it took.
+
+    :param address: path of a Unix socket, or (address, port)
+    :param headers: further headers of the handshake
+    :param message: text that has to come back unchanged, at most 65535 bytes
+    :param timeout: seconds for all of it
+    :raises HandshakeError: for anything but a handshake, the message and a close
+    """
+    start = time.monotonic()
+    connection = _Connection(start + timeout)
+    try:
+        connection.open(address)
+        connection.upgrade(host, path, headers or {})
+        if message:
+            connection.send(_TEXT, message.encode())
+            reply = connection.receive_message()
+            if reply != message.encode():
+                raise HandshakeError(f"answered {reply[:80]!r} to the message {message[:80]!r}")
+        connection.close()
+    except TimeoutError:
+        raise HandshakeError(f"did not answer within {timeout:g} s") from None
+    except FileNotFoundError:
+        raise HandshakeError("does not exist (the app has not created its socket)") from None
+    except ConnectionRefusedError:
+        raise HandshakeError("refused the connection (nothing listens there)") from None
+    except OSError as error:
+        raise HandshakeError(f"failed: {error.strerror or error}") from None
+    finally:
+        connection.socket.close()
+    return time.monotonic() - start
+
+
+class _Connection:
+    def __init__(self, deadline):
+        self.deadline = deadline
+        self.buffer = b""
+        self.socket = socket.socket()
+
+    def open(self, address):
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.socket.close()
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self._limit()
+        self.socket.connect(address if isinstance(address, str) else tuple(address))
+
+    def upgrade(self, host, path, headers):
+        key = base64.b64encode(os.urandom(16)).decode()
+        lines = [
+            f"GET {path} HTTP/1.1",
+            f"Host: {host}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Key: {key}",
+            "Sec-WebSocket-Version: 13",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
+        self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        while b"\r\n\r\n" not in self.buffer:
+            if len(self.buffer) > 65536:
+                raise HandshakeError("answered something that is not HTTP")
+            self._fill()
+        head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
+        status, *answered = head.decode("latin-1").split("\r\n")
+        if status.split()[1:2] != ["101"]:
+            raise HandshakeError(f"refused the handshake: {status[:80]} {self.buffer[:120].decode('latin-1').strip()}")
+        answered = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in answered)}
+        accept = base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
+        if answered.get("sec-websocket-accept") != accept:
+            raise HandshakeError("answered 101 without the right Sec-WebSocket-Accept")
+
+    def send(self, opcode, payload):
+        if len(payload) < 126:
+            length = struct.pack("!B", 0x80 | len(payload))
+        else:
+            length = struct.pack("!BH", 0x80 | 126, len(payload))
+        mask = os.urandom(4)
+        masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+        self._limit()
+        self.socket.sendall(bytes([0x80 | opcode]) + length + mask + masked)
+
+    def receive_message(self):
+        message = b""
+        while True:
+            final, opcode, payload = self._receive_frame()
+            if opcode == _CLOSE:
+                code = struct.unpack("!H", payload[:2])[0] if len(payload) >= 2 else "no code"
+                raise HandshakeError(f"closed the connection with {code} instead of answering the message")
+            if opcode == _PING:
+                self.send(_PONG, payload)
+            elif opcode != _PONG:
+                message += payload
+                if final:
+                    return message
+
+    def close(self):
+        self.send(_CLOSE, struct.pack("!H", 1000))
+        while self._receive_frame()[1] != _CLOSE:
+            pass
+
+    def _receive_frame(self):
+        first, second = self._take(2)
+        length = second & 0x7F
+        if length == 126:
+            (length,) = struct.unpack("!H", self._take(2))
+        elif length == 127:
+            (length,) = struct.unpack("!Q", self._take(8))
+        if length > 1 << 20:
+            raise HandshakeError(f"sent a frame of {length} bytes")
+        return bool(first & 0x80), first & 0x0F, self._take(length)
+
+    def _take(self, size):
+        while len(self.buffer) < size:
+            self._fill()
+        taken, self.buffer = self.buffer[:size], self.buffer[size:]
+        return taken
+
+    def _fill(self):
+        self._limit()
+        data = self.socket.recv(65536)
+        if not data:
+            raise HandshakeError("closed the connection without an answer")
+        self.buffer += data
+
+    def _limit(self):
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.socket.settimeout(left)

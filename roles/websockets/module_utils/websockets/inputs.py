@@ -1,0 +1,294 @@
+"""What the types in meta/argument_specs.yml cannot say about the inputs.
+
+Runs on the control node, before anything is touched. Every problem names the variable, its value and what
+would be accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+
+PLACEHOLDERS = ("socket", "venv", "release", "ping_interval")
+# Unix socket paths: sun_path is 108 bytes with its terminating zero (unix(7)).
+SOCKET_PATH_MAX = 107
+SECRET = "(hidden)"
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # useradd(8)
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HOST_NAME = re.compile(
+    r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*"
+)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LISTEN = re.compile(r"(?:(?P<address>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:]+\]):)?(?P<port>\d{1,5})")
+# One token that the whole role replaces, so that braces of other meaning (JSON, say) stay as they are.
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+class InputError(Exception):
+    """One or more inputs that cannot be used; the message has a line for each."""
+
+
+def problem(variable, value, remedy):
+    """Return the line that tells a person what is wrong with an input, and what would be accepted."""
+    return f"{variable} is {value!r}: {remedy}"
+
+
+def unknown(names, known):
+    """Return a problem for each name that no input has, with the nearest real name."""
+    problems = []
+    for name in sorted(set(names) - set(known)):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else "see docs/variables.md for the inputs."
+        problems.append(
+            f"{name} is not an input of the role websockets: {hint}"
+            " A variable of your own needs another prefix than websockets_."
+        )
+    return problems
+
+
+def listen_address(listen):
+    """Return (address, port) of an nginx ``listen`` value; the address of a bare port is ``0.0.0.0``."""
+    match = _LISTEN.fullmatch(listen)
+    if not match or not 1 <= int(match["port"]) <= 65535:
+        raise ValueError(listen)
+    address = (match["address"] or "0.0.0.0").strip("[]")
+    if "." in address and any(int(part) > 255 for part in address.split(".")):
+        raise ValueError(listen)
+    return address, int(match["port"])
+
+
+def connect_address(listen):
+    """Return the [address, port] at which this host itself reaches an nginx that listens there."""
+    address, port = listen_address(listen)
+    return [{"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address), port]
+
+
+def host_header(server_name):
+    """Return a host name that nginx's ``server_name`` matches."""
+    return server_name[0].replace("*", "any", 1)
+
+
+def url(inputs):
+    """Return the URL that a client opens."""
+    port = listen_address(inputs["websockets_listen"])[1]
+    name = inputs["websockets_server_name"][0]
+    return f"ws://{name}{'' if port == 80 else f':{port}'}{inputs['websockets_gate_path']}"
+
+
+def server(listen, server_name):
+    """Return what has to be unlike another app's: the address, port and name of an nginx server."""
+    return [f"{':'.join(map(str, listen_address(listen)))} {name.lower()}" for name in server_name]
+
+
+def check(inputs):
+    """Return the problems of typed inputs (a dict of all of them), an empty list if there are none."""
+    problems = []
+
+    def bad(variable, remedy, value=None):
+        problems.append(problem(variable, inputs[variable] if value is None else value, remedy))
+
+    if not _NAME.fullmatch(inputs["websockets_app"]):
+        bad("websockets_app", "use lower-case letters, digits, - and _, starting with a letter.")
+    if not _USER.fullmatch(inputs["websockets_user"]):
+        bad(
+            "websockets_user",
+            "use a user name of at most 32 lower-case letters, digits, - and _, starting with a letter.",
+        )
+    elif inputs["websockets_user"] == "root":
+        bad("websockets_user", "the app must not run as root; name a user of its own.")
+
+    _check_range(inputs, bad, "websockets_numprocs", 1, 512)
+    _check_range(inputs, bad, "websockets_stopwaitsecs", 1, 86400)
+    _check_range(inputs, bad, "websockets_gate_timeout", 1, 3600)
+    _check_range(inputs, bad, "websockets_ping_interval", 1, 86400)
+    _check_range(inputs, bad, "websockets_proxy_timeout", 1, 604800)
+    _check_range(inputs, bad, "websockets_max_connections", 16, 1000000)
+    if inputs["websockets_ping_interval"] >= inputs["websockets_proxy_timeout"]:
+        bad(
+            "websockets_proxy_timeout",
+            f"nginx would cut idle clients between two pings; use more than websockets_ping_interval"
+            f" ({inputs['websockets_ping_interval']}).",
+        )
+
+    if inputs["websockets_repo"]:
+        if not inputs["websockets_version"]:
+            bad("websockets_version", "name a branch, tag or commit of websockets_repo.")
+        if inputs["websockets_src"].startswith("/") or ".." in inputs["websockets_src"].split("/"):
+            bad("websockets_src", "with websockets_repo, name a folder inside the repository.")
+    elif not inputs["websockets_src"]:
+        bad("websockets_src", "name the folder of the app on the control node, or set websockets_repo.")
+    elif inputs["websockets_version"] != "HEAD":
+        bad("websockets_version", "a revision needs websockets_repo, which is not set.")
+
+    if not inputs["websockets_python"].startswith("/"):
+        bad("websockets_python", "use the absolute path of a Python interpreter on the host.")
+    url = inputs["websockets_pip_index_url"]
+    if url and not re.match(r"(https?|file)://[^\s]+$", url):
+        bad("websockets_pip_index_url", "use an http, https or file URL.", SECRET)
+    for argument in inputs["websockets_pip_args"]:
+        if "\n" in argument or not argument:
+            bad("websockets_pip_args", "an argument is not empty and has no line break.", argument)
+
+    _check_command(inputs, bad)
+    _check_environment(inputs, bad, "websockets_environment", secret=False)
+    _check_environment(inputs, bad, "websockets_secrets", secret=True)
+    for name in sorted(inputs["websockets_environment"].keys() & inputs["websockets_secrets"].keys(), key=str):
+        bad("websockets_secrets", "it is in websockets_environment as well; set it in one of them.", name)
+
+    path = inputs["websockets_gate_path"]
+    if not path.startswith("/") or not path.isascii() or re.search(r"[\x00-\x20\x7f]", path):
+        bad("websockets_gate_path", "use a path that starts with / and has no spaces; encode others as %XX.")
+    for name, value in inputs["websockets_gate_headers"].items():
+        if not _HEADER_NAME.fullmatch(str(name)):
+            bad("websockets_gate_headers", "use header names such as Origin.", name)
+        elif not isinstance(value, (str, int)) or re.search(r"[\x00-\x1f\x7f]", str(value)):
+            bad("websockets_gate_headers", "a header's value is a string on one line.", {name: value})
+    if len(inputs["websockets_gate_message"].encode()) > 65535:
+        bad("websockets_gate_message", "use at most 65535 bytes.", inputs["websockets_gate_message"][:20] + "…")
+
+    try:
+        listen_address(inputs["websockets_listen"])
+    except ValueError:
+        bad("websockets_listen", "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535.")
+    if not inputs["websockets_server_name"]:
+        bad("websockets_server_name", "name at least one host name.")
+    for name in inputs["websockets_server_name"]:
+        if not _HOST_NAME.fullmatch(name) or len(name) > 253:
+            bad("websockets_server_name", "use host names such as ws.example.com or *.example.com.", name)
+    return problems
+
+
+def _check_range(inputs, bad, variable, low, high):
+    if not low <= inputs[variable] <= high:
+        bad(variable, f"use {low} to {high}.")
+
+
+def _check_command(inputs, bad):
+    command = inputs["websockets_command"]
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        bad("websockets_command", f"it cannot be split into words ({error}); close its quotes.")
+        return
+    if not words or re.search(r"[\x00\n]", command):
+        bad("websockets_command", "use one line with a program and its arguments.")
+        return
+    for name in _PLACEHOLDER.findall(command):
+        if name not in PLACEHOLDERS:
+            known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
+            bad("websockets_command", f"{{{name}}} is not a placeholder; use {known}.")
+    texts = [command, *map(str, inputs["websockets_environment"].values())]
+    if not any("{socket}" in text for text in texts):
+        bad(
+            "websockets_command",
+            "the app has to be told its Unix socket; use {socket} here or in websockets_environment.",
+        )
+
+
+def _check_environment(inputs, bad, variable, secret):
+    for name, value in inputs[variable].items():
+        if not isinstance(name, str) or not _ENVIRONMENT_NAME.fullmatch(name):
+            bad(variable, "use names of letters, digits and _ that do not start with a digit.", name)
+        elif name == "WEBSOCKETS_PING_INTERVAL" or name.startswith("SUPERVISOR_"):
+            bad(variable, "this name is set by the role or by Supervisor; use another.", name)
+        elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            bad(variable, "quote it: only strings and numbers can be passed on.", {name: SECRET if secret else value})
+        elif "\0" in str(value):
+            bad(variable, "a value cannot contain a zero byte.", {name: SECRET if secret else value})
+
+
+def check_source(inputs, paths):
+    """Return the problems of the app's files, given the relative paths of all of them."""
+    problems = []
+    if not paths:
+        where = "websockets_repo" if inputs["websockets_repo"] else "websockets_src"
+        problems.append(problem(where, inputs[where], "there are no files in it."))
+    for word in shlex.split(inputs["websockets_command"]):
+        if word.endswith(".py") and not word.startswith(("/", "{", "-")) and word not in paths:
+            problems.append(
+                problem(
+                    "websockets_command",
+                    inputs["websockets_command"],
+                    f"there is no {word} in the app's folder ({inputs['websockets_src'] or '.'}), which has"
+                    f" {', '.join(sorted(paths)[:5])}.",
+                )
+            )
+    return problems
+
+
+def check_paths(inputs, processes):
+    """Return a problem if a Unix socket's path is longer than the kernel takes."""
+    longest = max((process[key] for process in processes for key in ("socket", "peer")), key=len)
+    if len(longest.encode()) > SOCKET_PATH_MAX:
+        return [
+            problem(
+                "websockets_app",
+                inputs["websockets_app"],
+                f"its Unix socket {longest} would be {len(longest.encode())} bytes, the limit is"
+                f" {SOCKET_PATH_MAX}; use a shorter name.",
+            )
+        ]
+    return []
+
+
+def check_host(inputs, host):
+    """Return the problems that only the host can tell, given what websockets_observe found there."""
+    problems = []
+    if not host["python"]:
+        problems.append(
+            problem(
+                "websockets_python",
+                inputs["websockets_python"],
+                "there is no Python >= 3.9 there on the host; install it, or use /usr/bin/python3.",
+            )
+        )
+    if host["listener"]:
+        problems.append(
+            problem(
+                "websockets_listen",
+                inputs["websockets_listen"],
+                f"{host['listener']} listens there already; use another port, or stop it.",
+            )
+        )
+    mine = server(inputs["websockets_listen"], inputs["websockets_server_name"])
+    for app, servers in host["servers"].items():
+        for taken in sorted(set(mine) & set(servers)):
+            problems.append(
+                problem(
+                    "websockets_server_name",
+                    taken.split()[1],
+                    f"the app {app} has this name at {taken.split()[0]} already; use another name, or"
+                    " another port in websockets_listen.",
+                )
+            )
+    need = descriptors(inputs["websockets_max_connections"])
+    if host["nofile"] < need:
+        problems.append(
+            problem(
+                "websockets_max_connections",
+                inputs["websockets_max_connections"],
+                f"it takes {need} file descriptors, and the host allows {host['nofile']}; use at most"
+                f" {host['nofile'] - SPARE_DESCRIPTORS}, or raise the host's limit (ulimit -Hn).",
+            )
+        )
+    return problems
+
+
+# Logs, libraries and listening sockets of a process, beside its connections.
+SPARE_DESCRIPTORS = 256
+
+
+def descriptors(max_connections):
+    """Return the file descriptors of an app's process that holds all connections of its host.
+
+    It has to be able to: the other processes may be down. Below that it hangs instead of refusing.
+    """
+    return max_connections + SPARE_DESCRIPTORS
+
+
+def worker_connections(max_connections):
+    """Return nginx's ``worker_connections``: a proxied WebSocket uses two, and one worker may get them all."""
+    return 2 * max_connections + SPARE_DESCRIPTORS

@@ -1,0 +1,124 @@
+"""The one fact that everything is derived from: a release, its id, its folders, its program, its processes."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+import shlex
+
+BASE = "/srv/websockets"
+RUN = "/run/websockets"
+LOG = "/var/log/websockets"
+PROGRAMS = "/etc/supervisor/conf.d"
+
+
+def digest(value):
+    """Return 12 hexadecimal digits (48 bits) of the sha256 of a value made of JSON's types."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def derive(inputs, found, requirements, python, role):
+    """Return the release that the inputs describe.
+
+    :param inputs: dict of all inputs, typed
+    :param found: the app's files, from :func:`source.scan`
+    :param requirements: text that decides the packages, from :func:`source.requirements`
+    :param python: version of the interpreter on the host, such as ``3.13``
+    :param role: what the role itself makes the processes of (its templates), as text
+    """
+    app = inputs["websockets_app"]
+    venv = digest([requirements, inputs["websockets_python"], python, inputs["websockets_pip_args"]])
+    release = digest(
+        [
+            found,
+            venv,
+            role,
+            {
+                name: inputs[f"websockets_{name}"]
+                for name in (
+                    "command",
+                    "environment",
+                    "secrets",
+                    "user",
+                    "numprocs",
+                    "stopwaitsecs",
+                    "ping_interval",
+                )
+            },
+        ]
+    )
+    names = of(app, release)
+    numbers = [f"{app}_{number:02d}" for number in range(inputs["websockets_numprocs"])]
+    return {
+        **names,
+        "user": inputs["websockets_user"],
+        "venv": f"{names['base']}/venvs/{venv}",
+        "numprocs": inputs["websockets_numprocs"],
+        "processes": [
+            {
+                "name": name,
+                "socket": f"{names['sockets']}/{name}.sock",
+                "peer": f"{names['live']}/{name}.sock",
+                "log": f"{names['logs']}/{name}-{release}.log",
+            }
+            for name in numbers
+        ],
+    }
+
+
+def of(app, release):
+    """Return what every release is called on a host, from the names alone."""
+    base = f"{BASE}/{app}"
+    return {
+        "app": app,
+        "id": release,
+        "base": base,
+        "path": f"{base}/releases/{release}",
+        "code": f"{base}/releases/{release}/app",
+        "live": f"{base}/live",
+        "run": f"{RUN}/{app}",
+        "sockets": f"{RUN}/{app}/{release}",
+        "logs": f"{LOG}/{app}",
+        "program": f"{app}-{release}",
+        "program_file": f"{PROGRAMS}/websockets-{app}-{release}.conf",
+        "upstream": f"websockets_{app}",
+    }
+
+
+def shell_word(text, release, ping_interval):
+    """Return a word of a shell script that means ``text`` with its placeholders replaced, and nothing else.
+
+    ``{socket}`` is the one value that only the process knows: it becomes the script's ``$socket``.
+    """
+    text = str(text)
+    for name, value in (("venv", release["venv"]), ("release", release["code"]), ("ping_interval", ping_interval)):
+        text = text.replace(f"{{{name}}}", str(value))
+    quoted = [shlex.quote(part) if part else "" for part in text.split("{socket}")]
+    return '"$socket"'.join(quoted) or "''"
+
+
+def programs(app):
+    """Return the sorted ids of the app's releases that supervisord is told to run."""
+    names = (os.path.basename(path) for path in glob.glob(f"{PROGRAMS}/websockets-*.conf"))
+    pattern = re.compile(rf"websockets-{re.escape(app)}-([0-9a-f]{{12}})\.conf")
+    return sorted(match[1] for name in names if (match := pattern.fullmatch(name)))
+
+
+def live(base):
+    """Return the id of the release that gets the traffic, empty if there is none yet."""
+    try:
+        return os.path.basename(os.readlink(f"{base}/live"))
+    except FileNotFoundError:
+        return ""
+
+
+def point(link, target):
+    """Make a symbolic link name ``target`` by one rename(2): there is no moment without it."""
+    beside = f"{link}.new"
+    if os.path.lexists(beside):
+        os.unlink(beside)
+    os.symlink(target, beside)
+    os.rename(beside, link)

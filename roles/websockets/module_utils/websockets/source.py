@@ -1,0 +1,163 @@
+"""The app's code on the control node: a folder or a git revision, its digest and its archive."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+
+from .inputs import InputError, problem
+
+_LEFT_OUT = {".git", ".hg", ".svn", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".venv"}
+
+
+def scan(folder):
+    """Return {relative path: (kind, value)} of what a release of this folder contains.
+
+    ``kind`` is ``file`` or ``executable`` (value: sha256 of the content) or ``link`` (value: its target).
+    Folders without files are not part of it. Raises :class:`InputError` for what cannot be released.
+    """
+    found = {}
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in _LEFT_OUT and not os.path.exists(os.path.join(parent, name, "pyvenv.cfg"))
+        )
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        for name in sorted(files + links):
+            path = os.path.join(parent, name)
+            relative = os.path.relpath(path, folder)
+            if name.endswith(".pyc") or name in _LEFT_OUT:
+                continue
+            if os.path.islink(path):
+                target = os.readlink(path)
+                inside = os.path.normpath(os.path.join(os.path.dirname(relative), target))
+                if os.path.isabs(target) or inside.split(os.sep)[0] == os.pardir:
+                    raise InputError(
+                        problem("websockets_src", path, f"it is a link to {target}, outside the app; copy the file.")
+                    )
+                found[relative] = ("link", target)
+            elif os.path.isfile(path):
+                kind = "executable" if os.stat(path).st_mode & 0o100 else "file"
+                with open(path, "rb") as file:
+                    found[relative] = (kind, hashlib.file_digest(file, "sha256").hexdigest())
+            else:
+                raise InputError(problem("websockets_src", path, "it is neither a file nor a link; leave it out."))
+    return found
+
+
+def archive(folder, found, path):
+    """Write a gzipped tar of :func:`scan`'s findings that depends on nothing but them."""
+    with (
+        open(path, "wb") as raw,
+        gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        for relative, (kind, _value) in sorted(found.items()):
+            info = tar.gettarinfo(os.path.join(folder, relative), relative)
+            if info.islnk():  # a second name of a file: pack it as a file of its own
+                info.type, info.linkname = tarfile.REGTYPE, ""
+                info.size = os.path.getsize(os.path.join(folder, relative))
+            info.uid = info.gid = info.mtime = 0
+            info.uname = info.gname = "root"
+            info.mode = 0o755 if kind == "executable" else 0o644
+            if info.isreg():
+                with open(os.path.join(folder, relative), "rb") as file:
+                    tar.addfile(info, file)
+            else:
+                tar.addfile(info)
+
+
+def requirements(folder, found, name="requirements.txt"):
+    """Return the text that decides what is installed: requirements.txt and what it includes.
+
+    Empty where there is no such file. Where a requirement is a path inside the app, the code itself is part of
+    the text. Raises :class:`InputError` for editable requirements, which would tie the packages to one release.
+    """
+    if name not in found:
+        return ""
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
+        text = file.read()
+    parts = [text]
+    for line in text.splitlines():
+        line = line.strip()
+        if re.match(r"(-e|--editable)\b", line):
+            raise InputError(
+                problem("websockets_src", f"{name}: {line}", "an editable requirement cannot be released; drop -e.")
+            )
+        included = re.match(r"(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)", line)
+        if included and "://" not in included[1]:
+            path = os.path.normpath(os.path.join(os.path.dirname(name), included[1]))
+            if path not in found:
+                raise InputError(
+                    problem("websockets_src", f"{name}: {line}", f"there is no {path} in the app's folder.")
+                )
+            parts.append(requirements(folder, found, path))
+        elif line.startswith((".", "/", "file:")) or " @ file:" in line:
+            parts.append(repr(sorted(found.items())))
+    return "\n".join(parts)
+
+
+def checkout(repo, version, cache):
+    """Return a folder inside ``cache`` with the files of a revision; hosts of one run share it.
+
+    Raises :class:`InputError` where git cannot read the repository or does not know the revision.
+    """
+    name = hashlib.sha256(f"{repo}\0{version}".encode()).hexdigest()[:16]
+    folder = os.path.join(cache, f"websockets-{name}")
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.isdir(folder):
+            partial = f"{folder}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            _export(repo, version, partial)
+            os.rename(partial, folder)
+    return folder
+
+
+def _export(repo, version, folder):
+    bare = f"{folder}.git"
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(shutil.rmtree, bare, ignore_errors=True)
+        _git("init", "--quiet", "--bare", bare)
+        # Servers give a branch or tag by itself; a bare commit may need everything.
+        shallow = _git("-C", bare, "fetch", "--quiet", "--depth=1", "--", repo, version, check=False)
+        if shallow.returncode == 0:
+            revision = "FETCH_HEAD"
+        else:
+            whole = _git("-C", bare, "fetch", "--quiet", "--", repo, "+refs/*:refs/*", check=False)
+            if whole.returncode != 0:
+                raise InputError(
+                    problem("websockets_repo", _no_password(repo), f"git cannot read it: {_no_password(whole.stderr)}")
+                )
+            revision = version
+        parsed = _git("-C", bare, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", check=False)
+        if parsed.returncode != 0:
+            raise InputError(
+                problem(
+                    "websockets_version",
+                    version,
+                    f"{_no_password(repo)} has no such branch, tag or commit; push it, or name another.",
+                )
+            )
+        os.makedirs(folder)
+        _git("--git-dir", bare, "--work-tree", folder, "checkout", "--quiet", parsed.stdout.strip(), "--", ".")
+
+
+def _git(*arguments, check=True):
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=check, env=environment)
+    except FileNotFoundError:
+        raise InputError("websockets_repo needs git on the control node; install it.") from None
+
+
+def _no_password(text):
+    return re.sub(r"(://[^/\s:@]+):[^@\s]*@", r"\1:***@", text).strip()

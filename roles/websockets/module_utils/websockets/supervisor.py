@@ -1,0 +1,96 @@
+"""supervisord, asked over its Unix socket: one program at a time, never all of them."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import resource
+import shutil
+import socket
+import time
+import xmlrpc.client
+
+SOCKET = "/run/supervisor.sock"
+# States in which supervisord is not about to bring a process up by itself (supervisor/states.py).
+DOWN = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
+# States of a process that has started and ended at once.
+FAILED = {"BACKOFF", "EXITED", "FATAL"}
+
+
+class SupervisorError(Exception):
+    """supervisord refused or cannot be reached; the message has its own words."""
+
+
+class _Connection(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(SOCKET)
+
+
+class _Transport(xmlrpc.client.Transport):
+    def make_connection(self, host):
+        return _Connection(host)
+
+
+class Supervisor:
+    """The calls of supervisord's XML-RPC interface that a deploy needs."""
+
+    def __init__(self):
+        self._server = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport())
+
+    def call(self, method, *arguments):
+        """Call a method of the ``supervisor`` namespace, such as ``getState``."""
+        try:
+            return getattr(self._server.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault as fault:
+            raise SupervisorError(fault.faultString) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise SupervisorError(f"supervisord does not answer at {SOCKET} ({error})") from None
+
+    def processes(self, program):
+        """Return {name: information} of the program's processes, empty if supervisord does not know it."""
+        return {
+            process["name"]: process
+            for process in self.call("getAllProcessInfo")
+            if process["group"] == program
+        }
+
+    def add(self, program):
+        """Start a program whose file is in place. No other program is touched, changed or not."""
+        self.call("reloadConfig")  # only reads the files again
+        self.call("addProcessGroup", program)
+
+    def retire(self, release):
+        """Stop a release's processes one after the other, and remove its program and its sockets."""
+        program = release["program"]
+        for name, process in sorted(self.processes(program).items()):
+            if process["statename"] not in DOWN:
+                self.call("stopProcess", f"{program}:{name}", True)  # answers once the process has ended
+        if self.processes(program):
+            self.call("removeProcessGroup", program)
+        if os.path.lexists(release["program_file"]):
+            os.unlink(release["program_file"])
+        shutil.rmtree(release["sockets"], ignore_errors=True)
+
+    def raise_descriptors(self, minfds):
+        """Raise the limit that new processes inherit, to what ``minfds`` gives from the next start on.
+
+        A restart of supervisord would do it too, and stop everybody's processes.
+        """
+        pid = self.call("getPID")
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        if soft < minfds:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (minfds, max(hard, minfds)))
+            return True
+        return False
+
+    def wait(self, timeout=15.0):
+        """Wait until a supervisord that has just been started answers."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self.call("getState")
+            except SupervisorError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
