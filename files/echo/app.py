@@ -5,6 +5,10 @@ program gives each process its own. Read from the environment:
 
 ``WEBSOCKETS_PING_INTERVAL``
     Seconds between keepalive pings (default 20, websockets' own).
+``WEBSOCKETS_DRAIN_RATE``
+    Clients per second to send away at a stop (default 100).
+``WEBSOCKETS_STOPWAITSECS``
+    Seconds after SIGTERM in which to end (default 30).
 ``LOG_LEVEL``
     Name of a level of :mod:`logging` (default ``info``).
 """
@@ -17,6 +21,11 @@ import signal
 import sys
 
 from websockets.asyncio.server import unix_serve
+from websockets.frames import CloseCode
+
+PING_INTERVAL = float(os.environ.get("WEBSOCKETS_PING_INTERVAL", "20"))
+DRAIN_RATE = float(os.environ.get("WEBSOCKETS_DRAIN_RATE", "100"))
+STOPWAITSECS = float(os.environ.get("WEBSOCKETS_STOPWAITSECS", "30"))
 
 log = logging.getLogger("echo")
 
@@ -34,14 +43,24 @@ def health(connection, request):
         return connection.respond(http.HTTPStatus.OK, "OK\n")
 
 
+async def drain(server):
+    """Accept nobody else, and ask the clients one by one to come back: to another process."""
+    server.close(close_connections=False)
+    clients = list(server.connections)
+    # Half of the time for asking, the other half for clients that are slow to answer.
+    rate = max(DRAIN_RATE, len(clients) / (STOPWAITSECS / 2))
+    async with asyncio.TaskGroup() as closing:
+        for client in clients:
+            closing.create_task(client.close(CloseCode.SERVICE_RESTART))
+            await asyncio.sleep(1 / rate)
+
+
 async def main(path):
-    ping_interval = float(os.environ.get("WEBSOCKETS_PING_INTERVAL", "20"))
-    async with unix_serve(
-        echo, path, process_request=health, ping_interval=ping_interval
-    ) as server:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, server.close)  # clients get 1001
-        await server.wait_closed()
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with unix_serve(echo, path, process_request=health, ping_interval=PING_INTERVAL) as server:
+        await stop.wait()
+        await drain(server)
 
 
 if __name__ == "__main__":

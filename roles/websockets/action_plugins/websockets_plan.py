@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import platform
 
 import ansible.module_utils
 import yaml
@@ -23,47 +25,67 @@ _DECIDING_TEMPLATES = ("program.conf.j2", "run.j2")
 
 
 class ActionModule(ActionBase):
-    """``websockets_plan``: takes the list of ``packages`` the host needs and returns ``inputs``, ``host``, ``release``."""
+    """``websockets_plan``: takes the list of ``packages`` the host needs and returns ``inputs``, ``host``, ``release``.
+
+    ``purpose`` is ``deploy``, or ``rollback`` to a release that is on the host already, or ``remove`` for all of the
+    app's; only a deploy looks at the app's code.
+    """
 
     TRANSFERS_FILES = False
     _requires_connection = True
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec({"packages": {"type": "list", "elements": "str", "required": True}})
+        _, arguments = self.validate_argument_spec(
+            {
+                "packages": {"type": "list", "elements": "str", "required": True},
+                "purpose": {"type": "str", "choices": ["deploy", "rollback", "remove"], "required": True},
+            }
+        )
         try:
-            plan = self._plan(task_vars, arguments["packages"])
+            plan = self._plan(task_vars, arguments["packages"], arguments["purpose"])
         except rules.InputError as error:
             raise AnsibleActionFail(f"Nothing has been touched on this host.\n{error}") from None
         return {**result, **plan, "changed": False}
 
-    def _plan(self, task_vars, packages):
+    def _plan(self, task_vars, packages, purpose):
         role = task_vars["role_path"]
-        spec = _load_spec(role)
-        inputs = self._typed_inputs(task_vars, spec)
+        inputs = self._typed_inputs(task_vars, _load_spec(role))
         _stop_at(rules.check(inputs))
+        app, code = inputs["websockets_app"], {}
+        if purpose == "deploy":
+            folder = self._folder(inputs, task_vars)
+            found = source.scan(folder)
+            _stop_at(rules.check_source(inputs, found))
+            requirements = source.requirements(folder, found)
+            code = {"folder": folder, "digest": release.digest(found), "files": len(found)}
 
-        folder = self._folder(inputs, task_vars)
-        found = source.scan(folder)
-        _stop_at(rules.check_source(inputs, found))
-        requirements = source.requirements(folder, found)
-
-        host = self._observe(inputs, packages, task_vars)
-        _stop_at(rules.check_host(inputs, host))
-
-        deciding = [_read(os.path.join(role, "templates", name)) for name in _DECIDING_TEMPLATES]
-        derived = release.derive(inputs, found, requirements, host["python"], deciding)
-        _stop_at(rules.check_paths(inputs, derived["processes"]))
-        deployed = task_vars.get("__websockets_deployed", {})
-        if deployed.get(derived["app"], derived["id"]) != derived["id"]:
-            _stop_at(
-                [rules.problem("websockets_app", derived["app"], "another app of this run has this name; use another.")]
-            )
+        run = _this_run()
+        host = self._observe(inputs, packages, run, task_vars)
+        try:
+            if purpose != "remove":
+                _stop_at(rules.check_host(inputs, host))
+            if purpose == "remove":
+                derived = {**release.of(app, host["live"]), "user": inputs["websockets_user"], "processes": []}
+            elif purpose == "rollback":
+                derived = rules.go_back(inputs, host)
+            else:
+                deciding = [_read(os.path.join(role, "templates", name)) for name in _DECIDING_TEMPLATES]
+                derived = release.derive(inputs, found, requirements, host["python"], deciding)
+            _stop_at(rules.check_paths(inputs, derived["processes"]))
+            deployed = task_vars.get("__websockets_deployed", {})
+            if deployed.get(app, derived["id"]) != derived["id"]:
+                _stop_at([rules.problem("websockets_app", app, "another app of this run has this name; use another.")])
+        except rules.InputError:
+            self._execute_module("websockets_unlock", {"run": run}, task_vars=task_vars)
+            raise
         return {
+            "run": run,
             "inputs": {name: value for name, value in inputs.items() if name not in _SECRET},
-            "source": {"folder": folder, "digest": release.digest(found), "files": len(found)},
+            "source": code,
             "host": host,
             "release": derived,
+            "purpose": purpose,
             "group": host["group"] or derived["user"],
             "probe": {
                 "host": rules.host_header(inputs["websockets_server_name"]),
@@ -75,7 +97,7 @@ class ActionModule(ActionBase):
             "url": rules.url(inputs),
             "minfds": max(rules.descriptors(inputs["websockets_max_connections"]), host["minfds"]),
             "worker_connections": rules.worker_connections(inputs["websockets_max_connections"]),
-            "ansible_facts": {"__websockets_deployed": {**deployed, derived["app"]: derived["id"]}},
+            "ansible_facts": {"__websockets_deployed": {**deployed, app: derived["id"]}},
         }
 
     def _typed_inputs(self, task_vars, spec):
@@ -104,22 +126,43 @@ class ActionModule(ActionBase):
             _stop_at([rules.problem("websockets_src", src, remedy)])
         return folder
 
-    def _observe(self, inputs, packages, task_vars):
-        found = self._execute_module(
-            "websockets_observe",
-            {
-                "app": inputs["websockets_app"],
-                "user": inputs["websockets_user"],
-                "python": inputs["websockets_python"],
-                "listen": inputs["websockets_listen"],
-                "descriptors": rules.descriptors(inputs["websockets_max_connections"]),
-                "packages": packages,
-            },
-            task_vars=task_vars,
-        )
-        if found.get("failed") or "host" not in found:
-            raise AnsibleActionFail(found.get("msg", "the host could not be looked at"), result=found)
+    def _observe(self, inputs, packages, run, task_vars):
+        arguments = {
+            "app": inputs["websockets_app"],
+            "user": inputs["websockets_user"],
+            "python": inputs["websockets_python"],
+            "listen": inputs["websockets_listen"],
+            "descriptors": rules.descriptors(inputs["websockets_max_connections"]),
+            "packages": packages,
+            "run": run,
+        }
+        found = self._execute_module("websockets_observe", arguments, task_vars=task_vars)
+        if _has_ended(found.get("holder")):
+            arguments["ended"] = found["holder"]["id"]
+            found = self._execute_module("websockets_observe", arguments, task_vars=task_vars)
+        if "host" not in found:
+            raise AnsibleActionFail(found.get("msg", "The host could not be looked at."), result={**found, "failed": True})
         return found["host"]
+
+
+def _this_run():
+    """Return what tells this ansible-playbook from all others: its node, its process and its own temporary folder."""
+    node, pid = platform.node(), os.getppid()  # a task runs in a child
+    return {"id": f"{node} {pid} {C.DEFAULT_LOCAL_TMP}", "who": f"{getpass.getuser()}@{node} (process {pid})"}
+
+
+def _has_ended(holder):
+    """Tell whether a run was this node's and has been killed: a run that ends by itself takes its folder along."""
+    node, pid, folder = (holder or {"id": ""})["id"].split(" ", 2) if holder and holder["id"] else ("", "0", "")
+    if node != platform.node():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return not os.path.exists(folder)
 
 
 def _load_spec(role):

@@ -7,8 +7,9 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import handshake, nginx
+from ansible.module_utils.websockets import handshake, lock, nginx
 from ansible.module_utils.websockets import release as releases
+from ansible.module_utils.websockets.supervisor import Supervisor, SupervisorError
 
 DOCUMENTATION = """
 module: websockets_cutover
@@ -16,9 +17,11 @@ short_description: Give a release the traffic
 description:
   - Has nginx test its whole configuration with the new files, puts them in place and reloads nginx if they differ.
   - Points the live link at the release's sockets by one rename, and proves it with a handshake through nginx.
-  - If any of it fails, files and link are as they were before.
+  - If any of it fails, files and link are as they were before, and the release is stopped.
 options:
   release: {description: The release, from websockets_plan., type: dict, required: true}
+  run: {description: The run, from websockets_plan., type: dict, required: true}
+  rollback: {description: Whether the release has been live before., type: bool, required: true}
   site: {description: nginx's site of the app., type: str, required: true}
   site_file: {description: Path of that site., type: path, required: true}
   worker_connections: {description: nginx's worker_connections at the least., type: int, required: true}
@@ -38,13 +41,6 @@ def prove(address, probe, headers):
             if time.monotonic() > deadline:
                 raise handshake.HandshakeError(f"{error}.\nnginx's error log ends:\n{nginx.last_errors()}") from None
             time.sleep(0.05)
-
-
-def put(files):
-    for path, text in files.items():
-        nginx.write(path, text)
-    if files:
-        nginx.reload()
 
 
 def conflict(words, host):
@@ -68,6 +64,8 @@ def main():
     module = AnsibleModule(
         {
             "release": {"type": "dict", "required": True},
+            "run": {"type": "dict", "required": True},
+            "rollback": {"type": "bool", "required": True},
             "site": {"type": "str", "required": True},
             "site_file": {"type": "path", "required": True},
             "worker_connections": {"type": "int", "required": True},
@@ -77,21 +75,26 @@ def main():
         },
         supports_check_mode=True,
     )
-    release = module.params["release"]
+    try:
+        if module.check_mode:
+            cut_over(module, module.params["release"])
+        with lock.held(module.params["run"]):
+            cut_over(module, module.params["release"])
+    except lock.LockError as error:
+        module.fail_json(msg=str(error))
+
+
+def cut_over(module, release):
     files, before = wanted(module)
     live, old = release["live"], releases.live(release["base"])
     swap = old != release["id"]
-    result = {
-        "changed": bool(files) or swap,
-        "diff": [
-            {"before_header": path, "after_header": path, "before": before[path] or "", "after": text}
-            for path, text in files.items()
-        ],
-    }
+    diff = [
+        {"before_header": path, "after_header": path, "before": before[path] or "", "after": text}
+        for path, text in files.items()
+    ]
     if swap:
-        result["diff"].append(
-            {"before_header": live, "after_header": live, "before": f"{old}\n" if old else "", "after": f"{release['id']}\n"}
-        )
+        was, will_be = (f"{old}\n" if old else ""), f"{release['id']}\n"
+        diff.append({"before_header": live, "after_header": live, "before": was, "after": will_be})
     try:
         # On a host that has nothing installed yet, a check has nothing to ask.
         if files and nginx.read(nginx.MAIN) is not None:
@@ -99,27 +102,42 @@ def main():
             if conflict(words, module.params["probe"]["host"]):
                 raise nginx.NginxError(conflict(words, module.params["probe"]["host"]))
     except nginx.NginxError as error:
-        module.fail_json(msg=f"nginx refuses the new configuration; the working one is untouched:\n{error}")
+        fail(module, release, old, f"nginx refuses the new configuration; the working one is untouched:\n{error}")
     if module.check_mode:
-        module.exit_json(**result)
+        module.exit_json(changed=bool(files) or swap, diff=diff)
     if nginx.MAIN in files:
         module.backup_local(nginx.MAIN)
     try:
-        put(files)
+        reloaded = nginx.apply(files)
         if swap:
             releases.point(live, release["sockets"])
         seconds = prove(module.params["address"], module.params["probe"], module.params["headers"])
     except (nginx.NginxError, handshake.HandshakeError, OSError) as error:
         if swap and old:
-            releases.point(live, os.path.join(os.path.dirname(release["sockets"]), old))
+            releases.point(live, releases.of(release["app"], old)["sockets"])
         elif swap and os.path.lexists(live):
             os.unlink(live)
-        put(before)
-        module.fail_json(
-            msg=f"Release {release['id']} does not answer through nginx at {module.params['address']};"
-            f" nginx and the live link are as they were. {error}"
+        nginx.apply(before)
+        fail(
+            module,
+            release,
+            old,
+            f"Release {release['id']} does not answer through nginx at {':'.join(map(str, module.params['address']))};"
+            f" nginx and the live link are as they were. {error}",
         )
-    module.exit_json(**result, milliseconds=round(seconds * 1000, 1))
+    if swap:
+        releases.went_live(release["path"], None if module.params["rollback"] else old)
+    module.exit_json(changed=reloaded or swap, diff=diff, milliseconds=round(seconds * 1000, 1))
+
+
+def fail(module, release, old, message):
+    """Fail, and leave nothing running of a release that gets no traffic."""
+    if old != release["id"] and not module.check_mode:
+        try:
+            Supervisor().retire(release)
+        except (SupervisorError, OSError) as error:
+            module.warn(f"{release['program']} could not be removed: {error}")
+    module.fail_json(msg=message)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 #!/usr/bin/python
-"""Look at a host without touching it."""
+"""Look at a host, and begin a run there."""
 
 from __future__ import annotations
 
 import errno
 import glob
 import grp
-import json
 import os
 import pwd
 import re
@@ -15,12 +14,14 @@ import socket
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import inputs, release
+from ansible.module_utils.websockets import inputs, lock, release
 
 DOCUMENTATION = """
 module: websockets_observe
-short_description: Look at a host without touching it
-description: Returns under C(host) what the plan of a deploy depends on.
+short_description: Look at a host, and begin a run there
+description:
+  - Returns under C(host) what the plan of a deploy depends on.
+  - Takes the host's lock, so that no other run changes what was seen; that is all it touches. Not in check mode.
 options:
   app: {description: Name of the app., type: str, required: true}
   user: {description: User of its processes., type: str, required: true}
@@ -28,6 +29,8 @@ options:
   listen: {description: nginx's listen of the app., type: str, required: true}
   descriptors: {description: File descriptors that a process will need., type: int, required: true}
   packages: {description: Distribution packages that the role needs., type: list, elements: str, required: true}
+  run: {description: The run that looks; id and who., type: dict, required: true}
+  ended: {description: Id of a run that is known to have ended., type: str, default: ""}
 """
 
 
@@ -123,21 +126,13 @@ def nofile(descriptors):
     return max(hard, descriptors)
 
 
-def group(user):
-    """Return the user's primary group, empty if there is no such user."""
+def account(user):
+    """Return the user's primary group and home, both empty if there is no such user."""
     try:
-        return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+        entry = pwd.getpwnam(user)
+        return {"group": grp.getgrgid(entry.pw_gid).gr_name, "home": entry.pw_dir}
     except KeyError:
-        return ""
-
-
-def files_of(base, identity):
-    """Return the files that a release on this host was made of, none if it is not there."""
-    try:
-        with open(f"{base}/releases/{identity}/release.json", encoding="utf-8") as file:
-            return json.load(file)["files"]
-    except FileNotFoundError:
-        return {}
+        return {"group": "", "home": ""}
 
 
 def main():
@@ -150,27 +145,34 @@ def main():
             "listen": string,
             "descriptors": {"type": "int", "required": True},
             "packages": {"type": "list", "elements": "str", "required": True},
+            "run": {"type": "dict", "required": True},
+            "ended": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
-    app = module.params["app"]
+    if module.check_mode:
+        module.exit_json(changed=False, host=observe(module.params))
+    try:
+        with lock.held(module.params["run"], take=True, ended=module.params["ended"]):
+            module.exit_json(changed=False, host=observe(module.params))
+    except lock.LockError as error:
+        module.exit_json(changed=False, holder=error.holder, msg=str(error))
+
+
+def observe(parameters):
+    app = parameters["app"]
     base = f"{release.BASE}/{app}"
-    live = release.live(base)
-    module.exit_json(
-        changed=False,
-        host={
-            "python": python_version(module.params["python"]),
-            "missing_packages": missing(module.params["packages"]),
-            "group": group(module.params["user"]),
-            "listener": listener(module.params["listen"]),
-            "servers": servers(app),
-            "minfds": minfds(),
-            "nofile": nofile(module.params["descriptors"]),
-            "live": live,
-            "live_files": files_of(base, live),
-            "releases": sorted(os.path.basename(path) for path in glob.glob(f"{base}/releases/*")),
-        },
-    )
+    return {
+        "python": python_version(parameters["python"]),
+        "missing_packages": missing(parameters["packages"]),
+        **account(parameters["user"]),
+        "listener": listener(parameters["listen"]),
+        "servers": servers(app),
+        "minfds": minfds(),
+        "nofile": nofile(parameters["descriptors"]),
+        "live": release.live(base),
+        "releases": release.on_disk(base),
+    }
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.websockets import lock
 
 DOCUMENTATION = """
 module: websockets_release
@@ -27,7 +28,8 @@ options:
   live_files: {description: The same of the live release, for the diff., type: dict, required: true}
   live: {description: Id of the live release., type: str, required: true}
   program: {description: Supervisor's section of the release., type: str, required: true}
-  run: {description: Script that starts one process. May hold secrets., type: str, required: true}
+  script: {description: Script that starts one process. May hold secrets., type: str, required: true}
+  run: {description: The run, from websockets_plan., type: dict, required: true}
   python: {description: Interpreter to make the virtual environment with., type: str, required: true}
   pip_args: {description: Further arguments of pip install., type: list, elements: str, default: []}
   pip_index_url: {description: Package index., type: str, default: ""}
@@ -53,7 +55,7 @@ def build(module, release):
         group = pwd.getpwnam(release["user"]).pw_gid
         put(partial, "release.json", json.dumps(record, indent=1, sort_keys=True), 0o644)
         put(partial, "program.conf", module.params["program"], 0o644)
-        put(partial, "run", module.params["run"], 0o640, group)
+        put(partial, "run", module.params["script"], 0o640, group)
         os.sync()
         os.rename(partial, release["path"])
     finally:
@@ -109,7 +111,8 @@ def main():
             "live_files": {"type": "dict", "required": True},
             "live": {"type": "str", "required": True},
             "program": {"type": "str", "required": True},
-            "run": {"type": "str", "required": True, "no_log": True},
+            "script": {"type": "str", "required": True, "no_log": True},
+            "run": {"type": "dict", "required": True},
             "python": {"type": "str", "required": True},
             "pip_args": {"type": "list", "elements": "str", "default": []},
             "pip_index_url": {"type": "str", "default": "", "no_log": True},
@@ -123,11 +126,12 @@ def main():
     if not module.check_mode:
         os.umask(0o022)
         try:
-            if os.path.exists(release["path"]):
-                install(module, release["venv"], release["code"])
-            else:
-                build(module, release)
-        except OSError as error:
+            with lock.held(module.params["run"]):
+                if os.path.exists(release["path"]):
+                    install(module, release["venv"], release["code"])
+                else:
+                    build(module, release)
+        except (lock.LockError, OSError) as error:
             module.fail_json(msg=f"The release cannot be built; what was serving still serves. {error}")
     module.exit_json(
         changed=True,

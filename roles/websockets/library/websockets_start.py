@@ -7,7 +7,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import handshake
+from ansible.module_utils.websockets import handshake, lock
 from ansible.module_utils.websockets import release as releases
 from ansible.module_utils.websockets.supervisor import DOWN, FAILED, Supervisor, SupervisorError
 
@@ -16,9 +16,11 @@ module: websockets_start
 short_description: Start a release beside what runs, and wait until each of its processes answers
 description:
   - Adds the release's Supervisor program by name and asks each socket for a WebSocket handshake.
-  - If one of them does not answer, the program is removed again and the module fails, unless the release is live.
+  - If one of them does not answer, the program is removed again and the module fails.
+  - Of a live release, processes that do not answer are restarted.
 options:
   release: {description: The release, from websockets_plan., type: dict, required: true}
+  run: {description: The run, from websockets_plan., type: dict, required: true}
   minfds: {description: File descriptors that supervisord's processes need., type: int, required: true}
   probe: {description: "The handshake, from websockets_plan: host, path, message and timeout.", type: dict, required: true}
   headers: {description: Further headers of the handshake. May hold secrets., type: dict, required: true}
@@ -42,16 +44,27 @@ def gate(supervisor, release, probe, headers):
     """Wait until every process answers; raise GateError as soon as one cannot."""
     deadline = time.monotonic() + probe["timeout"]
     for process in release["processes"]:
-        while True:
-            left = deadline - time.monotonic()
-            try:
-                handshake.probe(process["socket"], **{**probe, "timeout": max(0.1, min(left, 5.0))}, headers=headers)
-                break
-            except handshake.HandshakeError as error:
-                state = supervisor.processes(release["program"])[process["name"]]
-                if state["statename"] in FAILED or left <= 0:
-                    raise GateError(process, error, state) from None
-                time.sleep(0.05)
+        while (error := fault(process, probe, headers, deadline - time.monotonic())) is not None:
+            state = supervisor.processes(release["program"])[process["name"]]
+            if state["statename"] in FAILED or time.monotonic() > deadline:
+                raise GateError(process, error, state)
+            time.sleep(0.05)
+
+
+def fault(process, probe, headers, left=5.0):
+    """Ask one process for a handshake; return what is wrong with it, None if nothing."""
+    try:
+        handshake.probe(process["socket"], **{**probe, "timeout": max(0.1, min(left, 5.0))}, headers=headers)
+    except handshake.HandshakeError as error:
+        return error
+
+
+def repair(supervisor, release, probe, headers):
+    """Restart the processes of a release that ran before and do not answer; return whether there were any."""
+    silent = [process["name"] for process in release["processes"] if fault(process, probe, headers)]
+    for name in silent:
+        supervisor.restart(release["program"], name)
+    return bool(silent)
 
 
 class GateError(Exception):
@@ -77,22 +90,35 @@ def main():
     module = AnsibleModule(
         {
             "release": {"type": "dict", "required": True},
+            "run": {"type": "dict", "required": True},
             "minfds": {"type": "int", "required": True},
             "probe": {"type": "dict", "required": True},
             "headers": {"type": "dict", "required": True, "no_log": True},
         },
         supports_check_mode=True,
     )
-    release, supervisor = module.params["release"], Supervisor()
+    release, probe, headers = (module.params[name] for name in ("release", "probe", "headers"))
     if module.check_mode:
         module.exit_json(changed=not os.path.lexists(release["program_file"]))
     try:
+        with lock.held(module.params["run"]):
+            start_and_gate(module, release, probe, headers)
+    except lock.LockError as error:
+        module.fail_json(msg=str(error))
+
+
+def start_and_gate(module, release, probe, headers):
+    supervisor = Supervisor()
+    live = releases.live(release["base"]) == release["id"]
+    try:
         supervisor.wait()
         changed = supervisor.raise_descriptors(module.params["minfds"])
-        changed = start(supervisor, release) or changed
-        gate(supervisor, release, module.params["probe"], module.params["headers"])
+        started = start(supervisor, release)
+        if not started and live:
+            started = repair(supervisor, release, probe, headers)
+        gate(supervisor, release, probe, headers)
     except (SupervisorError, GateError, OSError) as error:
-        if releases.live(release["base"]) == release["id"]:
+        if live:
             module.fail_json(msg=f"The live release {release['id']} does not answer. {error}")
         try:
             supervisor.retire(release)
@@ -102,7 +128,7 @@ def main():
             msg=f"Release {release['id']} has not passed the gate and gets no traffic; what was serving still serves."
             f" {error}"
         )
-    module.exit_json(changed=changed)
+    module.exit_json(changed=changed or started)
 
 
 if __name__ == "__main__":

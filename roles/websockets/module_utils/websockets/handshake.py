@@ -10,6 +10,7 @@ import struct
 import time
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_CLOSED = "closed the connection without an answer"
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 
 
@@ -34,15 +35,17 @@ def probe(address, host="localhost", path="/", headers=None, message="", timeout
         if message:
             connection.send(_TEXT, message.encode())
             reply = connection.receive_message()
-            if reply != message.encode():
-                raise HandshakeError(f"answered {reply[:80]!r} to the message {message[:80]!r}")
-        connection.close()
+        connection.close()  # before any complaint: the app's log is not to end with our bad manners
+        if message and reply != message.encode():
+            raise HandshakeError(f"answered {reply[:80]!r} to the message {message[:80]!r}")
     except TimeoutError:
         raise HandshakeError(f"did not answer within {timeout:g} s") from None
     except FileNotFoundError:
         raise HandshakeError("does not exist (the app has not created its socket)") from None
     except ConnectionRefusedError:
         raise HandshakeError("refused the connection (nothing listens there)") from None
+    except (BrokenPipeError, ConnectionResetError):
+        raise HandshakeError(_CLOSED) from None
     except OSError as error:
         raise HandshakeError(f"failed: {error.strerror or error}") from None
     finally:
@@ -138,7 +141,7 @@ class _Connection:
         self._limit()
         data = self.socket.recv(65536)
         if not data:
-            raise HandshakeError("closed the connection without an answer")
+            raise HandshakeError(_CLOSED)
         self.buffer += data
 
     def _limit(self):

@@ -7,6 +7,7 @@ would be accepted.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import shlex
 
@@ -21,8 +22,9 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST_NAME = re.compile(
     r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*"
 )
+_HANDSHAKE = {"host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_LISTEN = re.compile(r"(?:(?P<address>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:]+\]):)?(?P<port>\d{1,5})")
+_LISTEN = re.compile(r"(?:(?P<v4>[0-9.]+):|\[(?P<v6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})")
 # One token that the whole role replaces, so that braces of other meaning (JSON, say) stay as they are.
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
@@ -39,9 +41,10 @@ def problem(variable, value, remedy):
 def unknown(names, known):
     """Return a problem for each name that no input has, with the nearest real name."""
     problems = []
+    short = {name.removeprefix("websockets_"): name for name in known}  # what they share makes all of them near
     for name in sorted(set(names) - set(known)):
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else "see docs/variables.md for the inputs."
+        near = difflib.get_close_matches(name.removeprefix("websockets_"), short, n=1, cutoff=0.6)
+        hint = f"did you mean {short[near[0]]}?" if near else "see docs/variables.md for the inputs."
         problems.append(
             f"{name} is not an input of the role websockets: {hint}"
             " A variable of your own needs another prefix than websockets_."
@@ -54,10 +57,11 @@ def listen_address(listen):
     match = _LISTEN.fullmatch(listen)
     if not match or not 1 <= int(match["port"]) <= 65535:
         raise ValueError(listen)
-    address = (match["address"] or "0.0.0.0").strip("[]")
-    if "." in address and any(int(part) > 255 for part in address.split(".")):
-        raise ValueError(listen)
-    return address, int(match["port"])
+    if match["v6"]:
+        address = ipaddress.IPv6Address(match["v6"])
+    else:
+        address = ipaddress.IPv4Address(match["v4"] or "0.0.0.0")
+    return str(address), int(match["port"])
 
 
 def connect_address(listen):
@@ -85,6 +89,9 @@ def server(listen, server_name):
 
 def check(inputs):
     """Return the problems of typed inputs (a dict of all of them), an empty list if there are none."""
+    empty = [name for name, value in inputs.items() if value is None]
+    if empty:
+        return [problem(name, None, "give it a value, or leave it out for its default.") for name in empty]
     problems = []
 
     def bad(variable, remedy, value=None):
@@ -103,6 +110,10 @@ def check(inputs):
     _check_range(inputs, bad, "websockets_numprocs", 1, 512)
     _check_range(inputs, bad, "websockets_stopwaitsecs", 1, 86400)
     _check_range(inputs, bad, "websockets_gate_timeout", 1, 3600)
+    _check_range(inputs, bad, "websockets_drain_timeout", 0, 86400)
+    _check_range(inputs, bad, "websockets_drain_interval", 0, 3600)
+    _check_range(inputs, bad, "websockets_drain_rate", 1, 100000)
+    _check_range(inputs, bad, "websockets_keep_releases", 1, 1000)
     _check_range(inputs, bad, "websockets_ping_interval", 1, 86400)
     _check_range(inputs, bad, "websockets_proxy_timeout", 1, 604800)
     _check_range(inputs, bad, "websockets_max_connections", 16, 1000000)
@@ -144,8 +155,10 @@ def check(inputs):
     for name, value in inputs["websockets_gate_headers"].items():
         if not _HEADER_NAME.fullmatch(str(name)):
             bad("websockets_gate_headers", "use header names such as Origin.", name)
+        elif str(name).lower() in _HANDSHAKE:
+            bad("websockets_gate_headers", "the handshake has this header already; leave it out.", name)
         elif not isinstance(value, (str, int)) or re.search(r"[\x00-\x1f\x7f]", str(value)):
-            bad("websockets_gate_headers", "a header's value is a string on one line.", {name: value})
+            bad("websockets_gate_headers", "a header's value is a string on one line.", {name: SECRET})
     if len(inputs["websockets_gate_message"].encode()) > 65535:
         bad("websockets_gate_message", "use at most 65535 bytes.", inputs["websockets_gate_message"][:20] + "…")
 
@@ -192,7 +205,7 @@ def _check_environment(inputs, bad, variable, secret):
     for name, value in inputs[variable].items():
         if not isinstance(name, str) or not _ENVIRONMENT_NAME.fullmatch(name):
             bad(variable, "use names of letters, digits and _ that do not start with a digit.", name)
-        elif name == "WEBSOCKETS_PING_INTERVAL" or name.startswith("SUPERVISOR_"):
+        elif name.startswith(("WEBSOCKETS_", "SUPERVISOR_")):
             bad(variable, "this name is set by the role or by Supervisor; use another.", name)
         elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
             bad(variable, "quote it: only strings and numbers can be passed on.", {name: SECRET if secret else value})
@@ -221,7 +234,7 @@ def check_source(inputs, paths):
 
 def check_paths(inputs, processes):
     """Return a problem if a Unix socket's path is longer than the kernel takes."""
-    longest = max((process[key] for process in processes for key in ("socket", "peer")), key=len)
+    longest = max((process[key] for process in processes for key in ("socket", "peer")), key=len, default="")
     if len(longest.encode()) > SOCKET_PATH_MAX:
         return [
             problem(
@@ -275,6 +288,29 @@ def check_host(inputs, host):
             )
         )
     return problems
+
+
+def go_back(inputs, host):
+    """Return the release on the host that a rollback goes to; raise :class:`InputError` where there is none."""
+    app, live, releases = inputs["websockets_app"], host["live"], host["releases"]
+    if live not in releases:
+        raise InputError(problem("websockets_app", app, "it has no live release on this host; deploy it first."))
+    there = sorted(
+        (identity for identity, record in releases.items() if "since" in record and identity != live),
+        key=lambda identity: releases[identity]["since"],
+    )
+    named = inputs["websockets_rollback_to"]
+    target = named or releases[live].get("previous")
+    if target in there:
+        return {key: value for key, value in releases[target].items() if key not in ("previous", "since")}
+    can = f"it can go back to {', '.join(there)}." if there else "there is no other release on this host."
+    if not target:
+        why = f"{live} is the first release of {app}, there is nothing to go back to; {can}"
+    elif target == live:
+        why = f"that release is live already; {can}"
+    else:
+        why = f"{target} is not on this host or has never been live; {can}"
+    raise InputError(problem("websockets_rollback_to", named, why))
 
 
 # Logs, libraries and listening sockets of a process, beside its connections.

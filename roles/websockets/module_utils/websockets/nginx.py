@@ -10,6 +10,11 @@ import tempfile
 
 FOLDER = "/etc/nginx"
 MAIN = f"{FOLDER}/nginx.conf"
+# In memory, and root's alone: the copy that is tested has what the configuration has, keys too.
+SCRATCH = "/run"
+
+# There while files are new and nginx has not read them. nginx reads all of them at boot, when /run is empty.
+PENDING = "/run/websockets-nginx.pending"
 
 
 class NginxError(Exception):
@@ -21,20 +26,21 @@ def tune(text, connections, descriptors):
 
     What is larger already stays, and so does everything else.
     """
-
-    def at_least(number):
-        def replace(match):
-            return match[0] if int(match["value"]) >= number else f"{match['before']}{number};"
-
-        return replace
-
-    text = re.sub(
-        r"(?m)^(?P<before>\s*worker_connections\s+)(?P<value>\d+)\s*;", at_least(connections), text, count=1
+    # Without the directive, nginx's own number is 512.
+    text = _raise(text, "worker_connections", connections) or re.sub(
+        r"(?m)^([ \t]*events\s*\{)", rf"\1\n    worker_connections {max(connections, 512)};", text, count=1
     )
-    limit = r"(?m)^(?P<before>\s*worker_rlimit_nofile\s+)(?P<value>\d+)\s*;"
-    if re.search(limit, text):
-        return re.sub(limit, at_least(descriptors), text, count=1)
-    return re.sub(r"(?m)^events\b", f"worker_rlimit_nofile {descriptors};\n\nevents", text, count=1)
+    return _raise(text, "worker_rlimit_nofile", descriptors) or re.sub(
+        r"(?m)^(?=[ \t]*events\b)", f"worker_rlimit_nofile {descriptors};\n\n", text, count=1
+    )
+
+
+def _raise(text, directive, number):
+    """Return the text with a directive raised to this number, None if it does not have the directive."""
+    match = re.search(rf"(?m)^[^#\n]*?\b{directive}\s+(\d+)\s*;", text)
+    if not match or int(match[1]) >= number:
+        return match and text
+    return text[: match.start(1)] + str(number) + text[match.end(1) :]
 
 
 def read(path):
@@ -46,17 +52,17 @@ def read(path):
         return None
 
 
-def test(files, folder=FOLDER):
+def test(files):
     """Ask nginx whether its whole configuration would be valid with these files: {path: text, None for no file}.
 
     A copy of the configuration folder is tested, in which every mention of the folder is the copy's: the files that
     nginx works with are not touched.
     """
-    with tempfile.TemporaryDirectory(prefix="websockets-nginx-", dir="/run") as scratch:
+    with tempfile.TemporaryDirectory(prefix="websockets-nginx-", dir=SCRATCH) as scratch:
         copy = os.path.join(scratch, "nginx")
-        shutil.copytree(folder, copy, ignore_dangling_symlinks=True)
+        shutil.copytree(FOLDER, copy, ignore_dangling_symlinks=True)
         for path, text in files.items():
-            place = copy + path.removeprefix(folder)
+            place = copy + path.removeprefix(FOLDER)
             if text is None:
                 os.unlink(place)
             else:
@@ -65,11 +71,11 @@ def test(files, folder=FOLDER):
                     file.write(text)
         for parent, _folders, names in os.walk(copy):
             for name in names:
-                _point_at(os.path.join(parent, name), folder, copy)
+                _point_at(os.path.join(parent, name), FOLDER, copy)
         result = subprocess.run(
             ["nginx", "-t", "-c", os.path.join(copy, "nginx.conf")], capture_output=True, text=True, check=False
         )
-    words = result.stderr.replace(copy, folder).strip()
+    words = result.stderr.replace(copy, FOLDER).strip()
     if result.returncode != 0:
         raise NginxError(words)
     return words
@@ -78,7 +84,8 @@ def test(files, folder=FOLDER):
 def _point_at(path, folder, copy):
     with open(path, "rb") as file:
         content = file.read()
-    pointed = content.replace(folder.encode() + b"/", copy.encode() + b"/")
+    # The folder itself, not another one whose path ends like it.
+    pointed = re.sub(rb"(?<![\w.}-])" + re.escape(folder.encode()) + b"/", copy.encode() + b"/", content)
     if pointed != content:
         with open(path, "wb") as file:
             file.write(pointed)
@@ -114,3 +121,18 @@ def last_errors(path="/var/log/nginx/error.log", lines=5):
             return "".join(file.readlines()[-lines:]).strip()
     except OSError:
         return ""
+
+
+def apply(files):
+    """Put files in place ({path: text, None for no file}) and reload nginx, also if an earlier run could not.
+
+    Return whether nginx was reloaded.
+    """
+    if not files and not os.path.exists(PENDING):
+        return False
+    with open(PENDING, "w", encoding="utf-8"):
+        for path, text in files.items():
+            write(path, text)
+        reload()
+    os.unlink(PENDING)
+    return True

@@ -8,11 +8,14 @@ import json
 import os
 import re
 import shlex
+import shutil
 
 BASE = "/srv/websockets"
 RUN = "/run/websockets"
 LOG = "/var/log/websockets"
 PROGRAMS = "/etc/supervisor/conf.d"
+# Written into a release when it gets the traffic: the id that had it before. Its date is when.
+_PREVIOUS = "previous"
 
 
 def digest(value):
@@ -46,6 +49,7 @@ def derive(inputs, found, requirements, python, role):
                     "numprocs",
                     "stopwaitsecs",
                     "ping_interval",
+                    "drain_rate",
                 )
             },
         ]
@@ -122,3 +126,53 @@ def point(link, target):
         os.unlink(beside)
     os.symlink(target, beside)
     os.rename(beside, link)
+
+
+def on_disk(base):
+    """Return {id: record} of the app's releases, with ``previous`` and ``since`` (seconds) of those that have been live.
+
+    ``previous`` is the release that was live before this one was deployed, empty for the first.
+    """
+    found = {}
+    for path in glob.glob(f"{glob.escape(base)}/releases/*/release.json"):
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        try:
+            marker = f"{record['path']}/{_PREVIOUS}"
+            with open(marker, encoding="utf-8") as file:
+                record.update(previous=file.read().strip(), since=os.stat(marker).st_mtime)
+        except FileNotFoundError:
+            pass
+        found[record["id"]] = record
+    return found
+
+
+def went_live(path, previous):
+    """Note that a release has got the traffic; ``previous`` is None when that was by a rollback."""
+    marker = f"{path}/{_PREVIOUS}"
+    if previous is None:
+        os.utime(marker)
+        return
+    with open(marker, "w", encoding="utf-8") as file:
+        file.write(f"{previous}\n")
+
+
+def prune(base, keep):
+    """Remove what no rollback needs: releases beyond the newest ``keep``, those that never were live, and their
+    packages and logs. The live release and the one before it stay. Return the removed ids."""
+    found = on_disk(base)
+    now = live(base)
+    newest = sorted((i for i in found if "since" in found[i]), key=lambda i: found[i]["since"], reverse=True)
+    kept = {now, found.get(now, {}).get("previous"), *newest[:keep]}
+    removed = sorted(set(found) - kept)
+    for identity in removed:
+        for log in glob.glob(f"{glob.escape(found[identity]['logs'])}/*-{identity}.log*"):
+            os.unlink(log)
+        shutil.rmtree(found[identity]["path"])
+    for partial in glob.glob(f"{glob.escape(base)}/releases/.*.partial"):
+        shutil.rmtree(partial)
+    used = {os.path.basename(found[identity]["venv"]) for identity in set(found) & kept}
+    for venv in glob.glob(f"{glob.escape(base)}/venvs/*"):
+        if os.path.basename(venv) not in used:
+            shutil.rmtree(venv)
+    return removed

@@ -16,6 +16,12 @@ from .inputs import InputError, problem
 
 _LEFT_OUT = {".git", ".hg", ".svn", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".venv"}
 
+# How a caller's git tells where its repository is (git rev-parse --local-env-vars).
+_REPOSITORY = {
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"),
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_SHALLOW_FILE", "GIT_PREFIX"),
+}
+
 
 def scan(folder):
     """Return {relative path: (kind, value)} of what a release of this folder contains.
@@ -75,7 +81,7 @@ def archive(folder, found, path):
                 tar.addfile(info)
 
 
-def requirements(folder, found, name="requirements.txt"):
+def requirements(folder, found, name="requirements.txt", seen=()):
     """Return the text that decides what is installed: requirements.txt and what it includes.
 
     Empty where there is no such file. Where a requirement is a path inside the app, the code itself is part of
@@ -88,7 +94,7 @@ def requirements(folder, found, name="requirements.txt"):
     parts = [text]
     for line in text.splitlines():
         line = line.strip()
-        if re.match(r"(-e|--editable)\b", line):
+        if line.startswith(("-e", "--editable")):
             raise InputError(
                 problem("websockets_src", f"{name}: {line}", "an editable requirement cannot be released; drop -e.")
             )
@@ -99,7 +105,8 @@ def requirements(folder, found, name="requirements.txt"):
                 raise InputError(
                     problem("websockets_src", f"{name}: {line}", f"there is no {path} in the app's folder.")
                 )
-            parts.append(requirements(folder, found, path))
+            if path not in (*seen, name):  # a circle is pip's to refuse
+                parts.append(requirements(folder, found, path, (*seen, name)))
         elif line.startswith((".", "/", "file:")) or " @ file:" in line:
             parts.append(repr(sorted(found.items())))
     return "\n".join(parts)
@@ -148,11 +155,13 @@ def _export(repo, version, folder):
                 )
             )
         os.makedirs(folder)
-        _git("--git-dir", bare, "--work-tree", folder, "checkout", "--quiet", parsed.stdout.strip(), "--", ".")
+        _git("--git-dir", bare, "--work-tree", folder, "checkout", "--quiet", "--detach", parsed.stdout.strip())
 
 
 def _git(*arguments, check=True):
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    # A git hook that deploys exports its own repository to us.
+    environment = {name: value for name, value in os.environ.items() if name not in _REPOSITORY}
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=check, env=environment)
     except FileNotFoundError:
@@ -160,4 +169,5 @@ def _git(*arguments, check=True):
 
 
 def _no_password(text):
-    return re.sub(r"(://[^/\s:@]+):[^@\s]*@", r"\1:***@", text).strip()
+    # A token can stand where the user's name is, and a careless password can contain a slash or an @.
+    return re.sub(r"://\S*@", "://***@", text).strip()

@@ -45,7 +45,10 @@ class Supervisor:
         except xmlrpc.client.Fault as fault:
             raise SupervisorError(fault.faultString) from None
         except (OSError, http.client.HTTPException) as error:
-            raise SupervisorError(f"supervisord does not answer at {SOCKET} ({error})") from None
+            raise SupervisorError(
+                f"supervisord does not answer at {SOCKET} ({error}). If it runs nevertheless, its socket is lost, and"
+                " only a restart of the service supervisor helps; it stops all programs."
+            ) from None
 
     def processes(self, program):
         """Return {name: information} of the program's processes, empty if supervisord does not know it."""
@@ -60,11 +63,23 @@ class Supervisor:
         self.call("reloadConfig")  # only reads the files again
         self.call("addProcessGroup", program)
 
-    def retire(self, release):
-        """Stop a release's processes one after the other, and remove its program and its sockets."""
+    def restart(self, program, name):
+        """Stop one process, whatever its state, and start it."""
+        if self.processes(program)[name]["statename"] not in DOWN:
+            self.call("stopProcess", f"{program}:{name}", True)
+        self.call("startProcess", f"{program}:{name}", False)
+
+    def retire(self, release, interval=0):
+        """Stop a release's processes one after the other, and remove its program and its sockets.
+
+        :param interval: seconds from one stop to the next, at least
+        """
         program = release["program"]
+        next_stop = time.monotonic()
         for name, process in sorted(self.processes(program).items()):
             if process["statename"] not in DOWN:
+                time.sleep(max(0, next_stop - time.monotonic()))
+                next_stop = time.monotonic() + interval
                 self.call("stopProcess", f"{program}:{name}", True)  # answers once the process has ended
         if self.processes(program):
             self.call("removeProcessGroup", program)

@@ -1,0 +1,70 @@
+#!/usr/bin/python
+"""Let the clients of releases without traffic finish, stop their processes one by one, and end the run."""
+
+from __future__ import annotations
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.websockets import lock, unix
+from ansible.module_utils.websockets import release as releases
+from ansible.module_utils.websockets.supervisor import Supervisor, SupervisorError
+
+DOCUMENTATION = """
+module: websockets_drain
+short_description: Drain the releases of an app that no longer get traffic
+description:
+  - Waits until their clients have left, for a time. Then stops their processes one after the other and removes their
+    programs and sockets.
+  - Removes what no rollback needs any more, and ends the run on this host.
+options:
+  app: {description: Name of the app., type: str, required: true}
+  keep: {description: Id of the release that stays; empty to drain all., type: str, required: true}
+  run: {description: The run, from websockets_plan., type: dict, required: true}
+  timeout: {description: Seconds that clients may finish in., type: int, required: true}
+  interval: {description: Seconds from the stop of one process to the next., type: int, required: true}
+  keep_releases: {description: Releases to keep on the host., type: int, required: true}
+"""
+
+
+def wait(old, timeout):
+    """Wait until no client is connected to these releases, or the time is over; return how many are left."""
+    deadline = time.monotonic() + timeout
+    while left := sum(sum(unix.connections(release["sockets"]).values()) for release in old):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return left
+
+
+def main():
+    module = AnsibleModule(
+        {
+            "app": {"type": "str", "required": True},
+            "keep": {"type": "str", "required": True},
+            "run": {"type": "dict", "required": True},
+            "timeout": {"type": "int", "required": True},
+            "interval": {"type": "int", "required": True},
+            "keep_releases": {"type": "int", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    app, keep = module.params["app"], module.params["keep"]
+    ids = [identity for identity in releases.programs(app) if identity != keep]
+    if module.check_mode:
+        module.exit_json(changed=bool(ids), drained=ids)
+    old = [releases.of(app, identity) for identity in ids]
+    try:
+        with lock.held(module.params["run"]):
+            left = wait(old, module.params["timeout"])
+            for release in old:
+                Supervisor().retire(release, module.params["interval"])
+            pruned = releases.prune(f"{releases.BASE}/{app}", module.params["keep_releases"])
+            lock.end(module.params["run"])
+    except (lock.LockError, SupervisorError, OSError) as error:
+        module.fail_json(msg=f"{keep or app} serves, but releases {ids} have not been drained: {error}")
+    module.exit_json(changed=bool(ids or pruned), drained=ids, clients_told=left, pruned=pruned)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+#!/usr/bin/python
+"""Take an app out of nginx, so that nobody new comes to it."""
+
+from __future__ import annotations
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.websockets import lock, nginx
+
+DOCUMENTATION = """
+module: websockets_remove
+short_description: Take an app out of nginx
+description: nginx tests its whole configuration without the app's site, before the site goes. Open connections stay.
+options:
+  run: {description: The run, from websockets_plan., type: dict, required: true}
+  site_file: {description: Path of nginx's site of the app., type: path, required: true}
+"""
+
+
+def main():
+    module = AnsibleModule(
+        {"run": {"type": "dict", "required": True}, "site_file": {"type": "path", "required": True}},
+        supports_check_mode=True,
+    )
+    path = module.params["site_file"]
+    files = {path: None} if os.path.exists(path) else {}
+    try:
+        if files:
+            nginx.test(files)
+        if not module.check_mode:
+            with lock.held(module.params["run"]):
+                nginx.apply(files)
+    except (lock.LockError, nginx.NginxError, OSError) as error:
+        module.fail_json(msg=f"The app stays as it is: {error}")
+    module.exit_json(changed=bool(files), diff={"before": f"{path}\n" if files else "", "after": ""})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+#!/usr/bin/python
+"""Tell what runs of every app on a host, and what it could go back to."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.websockets import release as releases
+from ansible.module_utils.websockets import unix
+from ansible.module_utils.websockets.supervisor import Supervisor, SupervisorError
+
+DOCUMENTATION = """
+module: websockets_status
+short_description: Tell what runs of every app on a host
+description:
+  - Returns C(apps), a list of dicts, and C(text), the same for people. Changes nothing.
+options: {}
+"""
+
+
+def status(app, supervisor):
+    """Return what there is of one app."""
+    on_disk = releases.on_disk(f"{releases.BASE}/{app}")
+    live = releases.live(f"{releases.BASE}/{app}")
+    been_live = {identity: record["since"] for identity, record in on_disk.items() if "since" in record}
+    return {
+        "app": app,
+        "live": live,
+        "since": stamp(been_live[live]) if live in been_live else "",
+        "processes": processes(releases.of(app, live), supervisor) if live else [],
+        "draining": [
+            {"release": identity, "processes": processes(releases.of(app, identity), supervisor)}
+            for identity in releases.programs(app)
+            if identity != live
+        ],
+        "previous": [
+            {"release": identity, "since": stamp(since)}
+            for identity, since in sorted(been_live.items(), key=lambda item: item[1], reverse=True)
+            if identity != live
+        ],
+    }
+
+
+def processes(release, supervisor):
+    connections = unix.connections(release["sockets"])
+    return [
+        {
+            "name": name,
+            "state": process["statename"],
+            "pid": process["pid"],
+            "uptime": process["now"] - process["start"] if process["statename"] == "RUNNING" else 0,
+            "restarts": max(0, starts(f"{release['sockets']}/{name}.starts") - 1),
+            "connections": connections.get(f"{release['sockets']}/{name}.sock", 0),
+        }
+        for name, process in sorted(supervisor.processes(release["program"]).items())
+    ]
+
+
+def starts(path):
+    """Return how often a process has been started: its script writes a line each time."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return len(file.readlines())
+    except FileNotFoundError:
+        return 0
+
+
+def stamp(seconds):
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def lines(app):
+    """Return one app's status as lines for people."""
+    yield f"{app['app']}: {app['live']} live since {app['since']}" if app["live"] else f"{app['app']}: not live"
+    yield from table(app["processes"])
+    for old in app["draining"]:
+        yield f"  draining: {old['release']}"
+        yield from table(old["processes"])
+    for old in app["previous"]:
+        yield f"  can go back to {old['release']}, of {old['since']}"
+
+
+def table(rows):
+    form = "  {:<12} {:<8} {:>7} {:>10} {:>8} {:>7}"
+    if rows:
+        yield form.format("process", "state", "pid", "uptime", "restarts", "clients")
+    for row in rows:
+        minutes, seconds = divmod(row["uptime"], 60)
+        uptime = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+        yield form.format(row["name"], row["state"], row["pid"], uptime, row["restarts"], row["connections"])
+
+
+def main():
+    module = AnsibleModule({}, supports_check_mode=True)
+    names = sorted(os.path.basename(os.path.dirname(path)) for path in glob.glob(f"{releases.BASE}/*/releases"))
+    try:
+        apps = [status(app, Supervisor()) for app in names]
+    except SupervisorError as error:
+        module.fail_json(msg=str(error))
+    text = [line for app in apps for line in lines(app)] or ["No app has been deployed here."]
+    module.exit_json(changed=False, apps=apps, text=text)
+
+
+if __name__ == "__main__":
+    main()

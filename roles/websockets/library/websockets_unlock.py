@@ -1,0 +1,26 @@
+#!/usr/bin/python
+"""End a run on a host before its last task."""
+
+from __future__ import annotations
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.websockets import lock
+
+DOCUMENTATION = """
+module: websockets_unlock
+short_description: End a run on a host before its last task
+description: Other runs need not wait for one that has stopped in preflight.
+options:
+  run: {description: The run, from websockets_plan., type: dict, required: true}
+"""
+
+
+def main():
+    module = AnsibleModule({"run": {"type": "dict", "required": True}}, supports_check_mode=True)
+    if not module.check_mode:
+        lock.end(module.params["run"])
+    module.exit_json(changed=False)
+
+
+if __name__ == "__main__":
+    main()

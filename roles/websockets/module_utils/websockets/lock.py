@@ -1,0 +1,72 @@
+"""One run at a time on a host, from its plan to its end, though every task is a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+
+PATH = "/run/websockets.lock"
+# Seconds that a run may spend between two of the role's modules: packages are installed in between.
+GAP = 120
+
+
+class LockError(Exception):
+    """Another run is at work on this host. ``holder`` is that run's ``id`` and ``who``."""
+
+    def __init__(self, holder):
+        super().__init__(
+            f"{holder['who']} is at work on this host; this run has changed nothing more. Run it again when that has ended."
+        )
+        self.holder = holder
+
+
+@contextlib.contextmanager
+def held(run, take=False, ended=""):
+    """Hold the host's lock for ``run``, a dict of its ``id`` and ``who`` for people.
+
+    Within the block no other run gets it. After the block it stays this run's for :data:`GAP` seconds, so that the
+    run's next task finds it, unless the block fails or :func:`end` was called. ``take`` begins a run; ``ended`` is the
+    id of a run that is known to have ended without a word.
+
+    :raises LockError: if another run has it, or has got it meanwhile
+    """
+    with open(PATH, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockError(_read(file) or {"id": "", "who": "another run"}) from None
+        holder = _read(file)
+        stale = time.time() - os.fstat(file.fileno()).st_mtime > GAP
+        if holder and holder["id"] != run["id"] and not (take and (stale or holder["id"] == ended)):
+            raise LockError(holder)
+        _write(file, run)
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            failed = not isinstance(error, SystemExit) or error.code
+            _write(file, None if failed or not _read(file) else run)
+            raise
+        _write(file, run if _read(file) else None)
+
+
+def end(run):
+    """End a run's hold; nothing happens if it has none."""
+    with open(PATH, "a+", encoding="utf-8") as file:
+        holder = _read(file)
+        if holder and holder["id"] == run["id"]:
+            _write(file, None)
+
+
+def _read(file):
+    file.seek(0)
+    return json.loads(file.read() or "null")
+
+
+def _write(file, run):
+    file.truncate(0)
+    if run:
+        json.dump({"id": run["id"], "who": run["who"]}, file)
+    file.flush()
