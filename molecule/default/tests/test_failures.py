@@ -62,4 +62,6 @@ def test_name_of_another_app_is_refused_before_anything_is_touched(deploy, unhar
 def test_misspelt_variable_is_refused(deploy, unharmed):
     failed = deploy(websockets_numproc=8)
     assert failed.returncode != 0
-    assert "websockets_numproc is not an input of the role websockets: did you mean websockets_numprocs?" in failed.stdout
+    assert (
+        "websockets_numproc is not an input of the role websockets: did you mean websockets_numprocs?" in failed.stdout
+    )

@@ -44,7 +44,9 @@ def test_supervisord_runs_them_and_nothing_else_of_the_app(host, request, app):
     app = request.getfixturevalue(app)
     lines = host.check_output("supervisorctl status").splitlines()
     mine = [line.split() for line in lines if line.startswith(f"{app.name}-")]
-    assert [line[:2] for line in mine] == [[f"{app.name}-{app.release}:{process}", "RUNNING"] for process in app.processes]
+    assert [line[:2] for line in mine] == [
+        [f"{app.name}-{app.release}:{process}", "RUNNING"] for process in app.processes
+    ]
 
 
 def test_logs_are_kept_per_process(host, echo):
@@ -56,7 +58,7 @@ def test_logs_are_kept_per_process(host, echo):
 def test_killed_process_comes_back(host, echo, wait):
     before = echo.pids()
     host.check_output(f"kill -9 {before['echo_02']}")
-    wait(f"supervisorctl status echo-{echo.release}:echo_02 | grep RUNNING | grep -v \"pid {before['echo_02']},\"")
+    wait(f'supervisorctl status echo-{echo.release}:echo_02 | grep RUNNING | grep -v "pid {before["echo_02"]},"')
     after = echo.pids()
     assert after["echo_02"] != before["echo_02"]
     assert {**after, "echo_02": 0} == {**before, "echo_02": 0}

@@ -25,7 +25,9 @@ class ActionModule(ActionBase):
         folder, digest = arguments["source"]["folder"], arguments["source"]["digest"]
         found = source.scan(folder)
         if release.digest(found) != digest:
-            raise AnsibleActionFail(f"The files in {folder} have changed while this run was deploying them. Run it again.")
+            raise AnsibleActionFail(
+                f"The files in {folder} have changed while this run was deploying them. Run it again."
+            )
         arguments["files"] = {path: f"{kind} {value}" for path, (kind, value) in found.items()}
         if not arguments["present"] and not self._task.check_mode:
             arguments["archive"] = self._send(folder, found)

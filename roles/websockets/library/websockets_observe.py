@@ -46,7 +46,13 @@ def python_version(path):
 def missing(packages):
     """Return the packages that dpkg does not have; of alternatives (``a | b``), the first if it has none."""
     alternatives = [package.split(" | ") for package in packages]
-    query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *sum(alternatives, [])]
+    query = [
+        "dpkg-query",
+        "--show",
+        "--showformat",
+        "${Package} ${db:Status-Status}\n",
+        *(name for names in alternatives for name in names),
+    ]
     shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout
     installed = {line.split()[0] for line in shown.splitlines() if line.endswith(" installed")}
     return [names[0] for names in alternatives if installed.isdisjoint(names)]

@@ -60,7 +60,9 @@ class _Connection:
         self.socket = socket.socket()
 
     def open(self, address):
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        family = (
+            socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        )
         self.socket.close()
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self._limit()
@@ -86,7 +88,9 @@ class _Connection:
         status, *answered = head.decode("latin-1").split("\r\n")
         if status.split()[1:2] != ["101"]:
             raise HandshakeError(f"refused the handshake: {status[:80]} {self.buffer[:120].decode('latin-1').strip()}")
-        answered = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in answered)}
+        answered = {
+            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in answered)
+        }
         accept = base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
         if answered.get("sec-websocket-accept") != accept:
             raise HandshakeError("answered 101 without the right Sec-WebSocket-Accept")

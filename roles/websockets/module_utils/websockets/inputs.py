@@ -19,9 +19,7 @@ SECRET = "(hidden)"
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # useradd(8)
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HOST_NAME = re.compile(
-    r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*"
-)
+_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*")
 _HANDSHAKE = {"host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LISTEN = re.compile(r"(?:(?P<v4>[0-9.]+):|\[(?P<v6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})")
@@ -57,10 +55,7 @@ def listen_address(listen):
     match = _LISTEN.fullmatch(listen)
     if not match or not 1 <= int(match["port"]) <= 65535:
         raise ValueError(listen)
-    if match["v6"]:
-        address = ipaddress.IPv6Address(match["v6"])
-    else:
-        address = ipaddress.IPv4Address(match["v4"] or "0.0.0.0")
+    address = ipaddress.ip_address(match["v6"] or match["v4"] or "0.0.0.0")
     return str(address), int(match["port"])
 
 

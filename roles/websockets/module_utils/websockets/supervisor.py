@@ -52,11 +52,7 @@ class Supervisor:
 
     def processes(self, program):
         """Return {name: information} of the program's processes, empty if supervisord does not know it."""
-        return {
-            process["name"]: process
-            for process in self.call("getAllProcessInfo")
-            if process["group"] == program
-        }
+        return {process["name"]: process for process in self.call("getAllProcessInfo") if process["group"] == program}
 
     def add(self, program):
         """Start a program whose file is in place. No other program is touched, changed or not."""
