@@ -1,0 +1,57 @@
+# shellcheck shell=sh
+# The control environment: `use_venv deploy` or `use_venv test` puts a .venv with exactly
+# requirements/<set>.txt first in PATH. Sourced, with the checkout's root as the current directory.
+
+use_venv() {
+    if ! _venv_has "$1"; then
+        # Two runs at once: the second one waits, then finds the work done.
+        ( ! command -v flock >/dev/null || flock 9
+          _venv_has "$1" || _venv_make "$1" ) 9<requirements/test.txt || exit
+    fi
+    VIRTUAL_ENV=$PWD/.venv
+    PATH=$VIRTUAL_ENV/bin:$PATH
+    export VIRTUAL_ENV PATH
+    # Ansible refuses to start in another locale, and the C of bare systems and of cron is one.
+    [ "$(locale charmap 2>/dev/null)" = UTF-8 ] || export LC_ALL=C.UTF-8
+}
+
+# The stamp is written last, so a half-made venv has none. It names the folder too: a venv cannot be moved.
+_venv_stamp() { pwd && cat "requirements/$1.txt"; }
+_venv_is() { _venv_stamp "$1" | cmp -s - .venv/stamp && .venv/bin/python -IS -c ''; } 2>/dev/null
+
+# The test set contains the deploy set.
+_venv_has() { _venv_is "$1" || { [ "$1" = deploy ] && _venv_is test; }; }
+
+_venv_make() {
+    _python=$(_find_python) || { _apt_python && _python=$(_find_python); } || {
+        echo "Python 3.11 or newer with venv is needed. On Debian or Ubuntu: sudo apt-get install python3 python3-venv" >&2
+        return 1
+    }
+    echo "Installing requirements/$1.txt into .venv ($("$_python" --version)) ..." >&2
+    # A test set goes on top of a sound deploy set, which may be in use; anything else is made anew.
+    if ! { [ "$1" = test ] && _venv_is deploy; }; then
+        "$_python" -m venv --clear .venv || return
+    fi
+    rm -f .venv/stamp
+    # The lock is complete (--no-deps). A machine's pip settings stay in force, except for user installs: there are none in a venv.
+    PIP_USER=0 .venv/bin/python -m pip install -q --no-deps --no-input --disable-pip-version-check \
+        -r "requirements/$1.txt" >.venv/pip.log 2>&1 || { cat .venv/pip.log >&2; return 1; }
+    _venv_stamp "$1" >.venv/stamp
+}
+
+# Debian's python3 has no ensurepip until python3-venv is installed.
+_find_python() {
+    for _python in python3 python3.14 python3.13 python3.12 python3.11; do
+        if "$_python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))'; then
+            echo "$_python"
+            return
+        fi
+    done
+    return 1
+} 2>/dev/null
+
+_apt_python() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return
+    echo "Installing python3 and python3-venv with apt ..." >&2
+    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends python3 python3-venv; } </dev/null >/dev/null
+}
