@@ -141,9 +141,7 @@ class ActionModule(ActionBase):
             arguments["ended"] = found["holder"]["id"]
             found = self._execute_module("websockets_observe", arguments, task_vars=task_vars)
         if "host" not in found:
-            raise AnsibleActionFail(
-                found.get("msg", "The host could not be looked at."), result={**found, "failed": True}
-            )
+            raise AnsibleActionFail(found.get("msg", "The host could not be looked at."))
         return found["host"]
 
 

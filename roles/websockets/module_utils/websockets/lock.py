@@ -11,6 +11,8 @@ import time
 PATH = "/run/websockets.lock"
 # Seconds that a run may spend between two of the role's modules: packages are installed in between.
 GAP = 120
+# Seconds to wait for the last task of a run that was killed.
+PATIENCE = 60
 
 
 class LockError(Exception):
@@ -34,10 +36,12 @@ def held(run, take=False, ended=""):
     :raises LockError: if another run has it, or has got it meanwhile
     """
     with open(PATH, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockError(_read(file) or {"id": "", "who": "another run"}) from None
+        # The last task of a run that was killed goes on to its end.
+        deadline = time.monotonic() + (PATIENCE if ended else 0)
+        while not _locked(file):
+            if time.monotonic() >= deadline:
+                raise LockError(_read(file) or {"id": "", "who": "another run"})
+            time.sleep(0.1)
         holder = _read(file)
         stale = time.time() - os.fstat(file.fileno()).st_mtime > GAP
         if holder and holder["id"] != run["id"] and not (take and (stale or holder["id"] == ended)):
@@ -58,6 +62,14 @@ def end(run):
         holder = _read(file)
         if holder and holder["id"] == run["id"]:
             _write(file, None)
+
+
+def _locked(file):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
 
 
 def _read(file):

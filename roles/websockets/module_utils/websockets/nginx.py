@@ -91,19 +91,28 @@ def _point_at(path, folder, copy):
             file.write(pointed)
 
 
-def write(path, text):
-    """Put a file in place by one rename, or remove it where the text is None."""
-    if text is None:
-        os.unlink(path)
-        return
-    # nginx includes *.conf: it never sees the file before it is whole.
-    handle, beside = tempfile.mkstemp(prefix=".websockets-", dir=os.path.dirname(path))
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(beside, 0o644)
-    os.rename(beside, path)
+def write(files):
+    """Put files in place, each by one rename; {path: text, None for no file}. A full disk changes none of them."""
+    beside = {}
+    try:
+        for path, text in files.items():
+            if text is not None:
+                # nginx includes *.conf: it never sees a file before it is whole.
+                handle, beside[path] = tempfile.mkstemp(prefix=".websockets-", dir=os.path.dirname(path))
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(beside[path], 0o644)
+    except OSError:
+        for path in beside.values():
+            os.unlink(path)
+        raise
+    for path, text in files.items():
+        if text is None:
+            os.unlink(path)
+        else:
+            os.rename(beside[path], os.path.realpath(path))
 
 
 def reload():
@@ -124,15 +133,14 @@ def last_errors(path="/var/log/nginx/error.log", lines=5):
 
 
 def apply(files):
-    """Put files in place ({path: text, None for no file}) and reload nginx, also if an earlier run could not.
+    """Put files in place and reload nginx, also if an earlier run has put some and not come to the reload.
 
     Return whether nginx was reloaded.
     """
     if not files and not os.path.exists(PENDING):
         return False
     with open(PENDING, "w", encoding="utf-8"):
-        for path, text in files.items():
-            write(path, text)
+        write(files)
         reload()
     os.unlink(PENDING)
     return True

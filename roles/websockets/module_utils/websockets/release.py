@@ -95,13 +95,13 @@ def of(app, release):
 def shell_word(text, release, ping_interval):
     """Return a word of a shell script that means ``text`` with its placeholders replaced, and nothing else.
 
-    ``{socket}`` is the one value that only the process knows: it becomes the script's ``$socket``.
+    ``{socket}`` is the one value that only the process knows: it becomes the script's ``$1``.
     """
     text = str(text)
     for name, value in (("venv", release["venv"]), ("release", release["code"]), ("ping_interval", ping_interval)):
         text = text.replace(f"{{{name}}}", str(value))
     quoted = [shlex.quote(part) if part else "" for part in text.split("{socket}")]
-    return '"$socket"'.join(quoted) or "''"
+    return '"$1"'.join(quoted) or "''"
 
 
 def programs(app):
