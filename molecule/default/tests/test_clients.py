@@ -62,7 +62,7 @@ def test_too_large_message_is_refused_with_1009(echo, client):
     assert client(echo.url, talk) == 1009
 
 
-def test_stopped_process_says_1001_to_its_clients(host, echo, client):
+def test_stopped_process_sends_its_clients_to_the_others(host, echo, client):
     async def talk():
         clients = await asyncio.gather(*(connect(echo.url) for _ in range(8)))
         await asyncio.to_thread(host.check_output, f"supervisorctl restart echo-{echo.release}:echo_01")
@@ -77,7 +77,7 @@ def test_stopped_process_says_1001_to_its_clients(host, echo, client):
                 codes.append(closed.rcvd.code)
         return open_ones, codes
 
-    assert asyncio.run(talk()) == (6, [1001, 1001])
+    assert asyncio.run(talk()) == (6, [1012, 1012])
 
 
 def test_idle_client_stays_longer_than_the_proxys_timeout(echo, client):
