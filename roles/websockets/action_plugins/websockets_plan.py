@@ -19,7 +19,7 @@ from ansible.module_utils.websockets import inputs as rules  # noqa: E402
 from ansible.module_utils.websockets import release, source  # noqa: E402
 
 # Inputs that may hold a password: no result carries them.
-_SECRET = ("websockets_secrets", "websockets_pip_index_url", "websockets_gate_headers")
+_SECRET = ("websockets_secrets", "websockets_pip_index_url", "websockets_gate_headers", "websockets_repo")
 # What of the role itself decides how a process runs.
 _DECIDING_TEMPLATES = ("program.conf.j2", "run.j2")
 
@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
                 deciding = [_read(os.path.join(role, "templates", name)) for name in _DECIDING_TEMPLATES]
                 derived = release.derive(inputs, found, requirements, host["python"], deciding)
             _stop_at(rules.check_paths(inputs, derived["processes"]))
-            deployed = task_vars.get("__websockets_deployed", {})
+            deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
             if deployed.get(app, derived["id"]) != derived["id"]:
                 _stop_at([rules.problem("websockets_app", app, "another app of this run has this name; use another.")])
         except rules.InputError:
@@ -109,6 +109,14 @@ class ActionModule(ActionBase):
                 values[name] = self._templar.template(task_vars[name])
             except AnsibleError as error:
                 _stop_at([f"{name} cannot be templated: {error}"])
+        # A module gets them as they are: a string of JSON, from -e name=..., would not be a mapping there.
+        _stop_at(
+            [
+                f"{name} is a string: use a mapping, which on the command line is -e '{{\"{name}\": {{...}}}}'."
+                for name, option in spec.items()
+                if option["type"] == "dict" and isinstance(values[name], str)
+            ]
+        )
         checked = ArgumentSpecValidator(spec).validate(values)
         _stop_at(checked.error_messages)
         return checked.validated_parameters
@@ -148,7 +156,11 @@ class ActionModule(ActionBase):
 def _this_run():
     """Return what tells this ansible-playbook from all others: its node, its process and its own temporary folder."""
     node, pid = platform.node(), os.getppid()  # a task runs in a child
-    return {"id": f"{node} {pid} {C.DEFAULT_LOCAL_TMP}", "who": f"{getpass.getuser()}@{node} (process {pid})"}
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = os.getuid()
+    return {"id": f"{node} {pid} {C.DEFAULT_LOCAL_TMP}", "who": f"{user}@{node} (process {pid})"}
 
 
 def _has_ended(holder):

@@ -63,6 +63,8 @@ def listener(listen):
     address, port = inputs.listen_address(listen)
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if attempt.family == socket.AF_INET6:
+            attempt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as nginx does
         try:
             attempt.bind((address, port))
         except OSError as error:

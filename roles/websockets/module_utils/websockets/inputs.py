@@ -120,6 +120,8 @@ def check(inputs):
         )
 
     if inputs["websockets_repo"]:
+        if not re.match(r"/|~|[^/]+:", inputs["websockets_repo"]):
+            bad("websockets_repo", "use a URL, user@host:path or an absolute path.")
         if not inputs["websockets_version"]:
             bad("websockets_version", "name a branch, tag or commit of websockets_repo.")
         if inputs["websockets_src"].startswith("/") or ".." in inputs["websockets_src"].split("/"):

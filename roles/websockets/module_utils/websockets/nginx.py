@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 
 FOLDER = "/etc/nginx"
 MAIN = f"{FOLDER}/nginx.conf"
@@ -115,11 +117,33 @@ def write(files):
             os.rename(beside[path], os.path.realpath(path))
 
 
-def reload():
-    """Have nginx read its configuration again; connections stay."""
+def reload(timeout=15.0):
+    """Have nginx read its configuration again; connections stay.
+
+    Return once no worker with the old configuration takes new connections: what is asked then, the new one answers.
+    """
+    old = _workers()
     result = subprocess.run(["nginx", "-s", "reload"], capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise NginxError(result.stderr.strip())
+    deadline = time.monotonic() + timeout
+    while old & _workers():
+        if time.monotonic() > deadline:
+            raise NginxError(f"nginx goes on with its old configuration. Its error log ends:\n{last_errors()}")
+        time.sleep(0.01)
+
+
+def _workers():
+    """Return the pids of nginx's workers that take connections, none if it does not run."""
+    pid_file = re.search(r"(?m)^\s*pid\s+([^;\s]+)", read(MAIN) or "")
+    master = (read(pid_file[1] if pid_file else "/run/nginx.pid") or "").strip()
+    found = set()
+    for pid in (read(f"/proc/{master}/task/{master}/children") or "").split():
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            # One that is to end calls itself "worker process is shutting down".
+            if (read(f"/proc/{pid}/cmdline") or "").rstrip("\0 ") == "nginx: worker process":
+                found.add(pid)
+    return found
 
 
 def last_errors(path="/var/log/nginx/error.log", lines=5):

@@ -1,0 +1,177 @@
+"""Real programs for the tests, each on files of its own: nothing of the machine's is read or touched."""
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import hypothesis
+import hypothesis.configuration
+import pytest
+import role
+from ansible.module_utils.websockets import lock, nginx, release, supervisor
+
+hypothesis.configuration.set_hypothesis_home_dir(role.ROOT / ".pytest_cache" / "hypothesis")
+# The same examples every time: a red run stays red until something changes.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("tests")
+
+
+def pytest_configure(config):
+    # supervisor 4.2.5's own import; requirements/test.in pins what has it.
+    config.addinivalue_line("filterwarnings", "ignore:pkg_resources is deprecated:UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def _no_git_of_the_caller(monkeypatch):
+    """A git hook that runs the tests exports its own repository to them."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def short_path():
+    """A temporary folder whose name leaves room for Unix sockets: their paths have at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="ws-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def eventually():
+    """Wait until a condition holds, and return what it returned."""
+
+    def wait(condition, timeout=10.0):
+        deadline = time.monotonic() + timeout
+        while not (value := condition()):
+            assert time.monotonic() < deadline, "it has not happened"
+            time.sleep(0.01)
+        return value
+
+    return wait
+
+
+# supervisord
+
+
+@pytest.fixture
+def host(short_path, monkeypatch):
+    """Have the role's fixed places on a host be in a temporary folder."""
+    monkeypatch.setattr(release, "BASE", f"{short_path}/srv")
+    monkeypatch.setattr(release, "RUN", f"{short_path}/run")
+    monkeypatch.setattr(release, "LOG", f"{short_path}/log")
+    monkeypatch.setattr(release, "PROGRAMS", f"{short_path}/conf.d")
+    monkeypatch.setattr(lock, "PATH", f"{short_path}/lock")
+    monkeypatch.setattr(supervisor, "SOCKET", f"{short_path}/supervisor.sock")
+    (short_path / "conf.d").mkdir()
+    return short_path
+
+
+@pytest.fixture
+def supervisord(host):
+    """Run a supervisord for the ``conf.d`` of ``host``, and return its process."""
+    config = host / "supervisord.conf"
+    config.write_text(f"""
+[unix_http_server]
+file = {supervisor.SOCKET}
+[supervisord]
+nodaemon = true
+minfds = 256
+logfile = {host}/supervisord.log
+pidfile = {host}/supervisord.pid
+childlogdir = {host}
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+[include]
+files = {host}/conf.d/*.conf
+""")
+    # Started with fewer descriptors than any test asks for, as Debian's is.
+    limited = ["prlimit", "--nofile=256:", sys.executable, "-W", "ignore", "-m", "supervisor.supervisord"]
+    with subprocess.Popen([*limited, "-c", config], stdout=subprocess.DEVNULL) as process:
+        try:
+            supervisor.Supervisor().wait()
+            yield process
+        finally:
+            process.kill()  # its programs ask the kernel to end with it: an orderly end takes seconds
+
+
+# nginx
+
+_REMEDY = """
+These tests need Debian's or Ubuntu's nginx: they have apt-get fetch a private copy, once, into .pytest_cache (nothing is
+installed). This has failed; see that apt-get reaches its mirror, or run them on Debian or Ubuntu.
+"""
+
+
+@pytest.fixture(scope="session")
+def nginx_package(request):
+    """Return a folder with the distribution's nginx as its packages have it, not installed."""
+    try:
+        system = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+        place = Path(request.config.cache.mkdir("nginx")) / f"{system}-{platform.machine()}"
+        if not place.exists():
+            with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+                _fetch_nginx(Path(scratch))
+                # Of two runs at once, the second finds the work done.
+                with contextlib.suppress(FileExistsError):
+                    (Path(scratch) / "root").rename(place)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.fail(f"{_REMEDY}\n{error}\n{getattr(error, 'stderr', '')}", pytrace=False)
+    return place
+
+
+def _fetch_nginx(scratch):
+    def apt_get(*arguments):
+        command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", *arguments]
+        return subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True)
+
+    packages = ["nginx", "nginx-common"]
+    try:
+        apt_get("download", *packages)
+    except subprocess.CalledProcessError:  # the machine's package lists are empty or old: use lists of our own
+        own = ["-o", f"Dir::State={scratch}/state", "-o", f"Dir::Cache={scratch}/cache"]
+        for folder in ("state/lists/partial", "cache/archives/partial"):
+            (scratch / folder).mkdir(parents=True)
+        apt_get(*own, "update")
+        apt_get(*own, "download", *packages)
+    for package in scratch.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", package, scratch / "root"], check=True, capture_output=True, text=True)
+
+
+@pytest.fixture
+def nginx_folder(nginx_package, short_path, monkeypatch):
+    """Have ``nginx`` be the distribution's, with its configuration, logs and pid in a temporary folder; return /etc/nginx."""
+    folder = short_path / "etc" / "nginx"
+    shutil.copytree(nginx_package / "etc" / "nginx", folder, symlinks=True)
+    for name in ("conf.d", "sites-enabled", "modules-enabled"):
+        (folder / name).mkdir(exist_ok=True)
+    (short_path / "log").mkdir(exist_ok=True)
+    main = folder / "nginx.conf"
+    text = main.read_text()
+    for theirs, ours in {
+        "/etc/nginx": folder,
+        "/var/log/nginx": short_path / "log",
+        "/run/nginx": short_path / "nginx",
+    }.items():
+        text = re.sub(rf"(?<=\s){theirs}", str(ours), text)
+    # Its workers have to reach the sockets of processes that run as the tests do.
+    main.write_text(text.replace("user www-data;", "user root;" if os.getuid() == 0 else ""))
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    (folder / "conf.d" / "temporary.conf").write_text(
+        "".join(f"{kind}_temp_path {short_path}/{kind};\n" for kind in kinds)
+    )
+    command = short_path / "bin" / "nginx"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {nginx_package}/usr/sbin/nginx -e stderr -c {main} "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(nginx, "FOLDER", str(folder))
+    monkeypatch.setattr(nginx, "MAIN", str(main))
+    monkeypatch.setattr(nginx, "SCRATCH", str(short_path))
+    monkeypatch.setattr(nginx, "PENDING", f"{short_path}/pending")
+    return folder

@@ -1,0 +1,114 @@
+"""The role, as the tests use it: its Python by name, its plan without a host, its templates by Ansible's own templar."""
+
+import functools
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import ansible.module_utils
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import filter_loader, init_plugin_loader
+from ansible.template import Templar, trust_as_template
+
+ROOT = Path(__file__).resolve().parents[1]
+ROLE = ROOT / "roles" / "websockets"
+ECHO = ROOT / "files" / "echo"
+
+# What Ansible does for a role by itself.
+ansible.module_utils.__path__.append(str(ROLE / "module_utils"))
+init_plugin_loader()
+filter_loader.add_directory(str(ROLE / "filter_plugins"))
+
+# A host that has everything and nothing in the way, as library/websockets_observe.py would describe it.
+HOST = {
+    "python": "3.13",
+    "missing_packages": [],
+    "group": "",
+    "home": "",
+    "listener": "",
+    "servers": {},
+    "minfds": 0,
+    "nofile": 1048576,
+    "live": "",
+    "live_files": {},
+    "releases": {},
+}
+
+
+def load(path):
+    """Import one of the role's plugins or modules by its path inside the role."""
+    name = f"role_{Path(path).stem}_{Path(path).parent}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROLE / path)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@functools.cache
+def read(path):
+    """Return the values of one of the role's YAML files, with their templates not rendered yet."""
+    return DataLoader().load_from_file(str(ROLE / path), trusted_as_template=True)
+
+
+def task_vars(ansible_facts=None, **inputs):
+    """Return the variables of a play that uses the role with these inputs, ``websockets_`` left out of their names."""
+    return {
+        **read("defaults/main.yml"),
+        "role_path": str(ROLE),
+        "playbook_dir": str(ROOT / "playbooks"),
+        "websockets_src": str(ECHO),
+        **{f"websockets_{name}": value for name, value in inputs.items()},
+        "ansible_facts": ansible_facts or {},
+        **(ansible_facts or {}),
+    }
+
+
+def plan(host=None, purpose="deploy", **inputs):
+    """Return what the action plugin ``websockets_plan`` returns for these inputs on such a host."""
+    # As if read from YAML, a value is a template only where a test says so (trust_as_template).
+    variables = task_vars(**inputs)
+    action = load("action_plugins/websockets_plan.py").ActionModule(
+        task=SimpleNamespace(args={}, async_val=0),
+        connection=SimpleNamespace(_shell=None),
+        play_context=None,
+        loader=DataLoader(),
+        templar=Templar(DataLoader(), variables),
+        shared_loader_obj=None,
+    )
+    # The host's side of it: nothing is sent anywhere.
+    action._execute_module = lambda *_, **__: {"host": HOST | (host or {})}
+    return action._plan(variables, packages=[], purpose=purpose)
+
+
+def render(template, planned, **variables):
+    """Return the text that the role's tasks make of a template, given a result of :func:`plan`."""
+    everything = {
+        **task_vars(),
+        **read("vars/main.yml"),
+        **read("vars/Debian.yml"),
+        "ansible_search_path": [str(ROLE)],
+        "__websockets_plan": planned,
+        **variables,
+    }
+    lookup = f"{{{{ lookup('ansible.builtin.template', '{template}') }}}}"
+    return Templar(DataLoader(), everything).template(trust_as_template(lookup))
+
+
+def put_in_place(planned, **variables):
+    """Do what library/websockets_release.py does on a host, except for the virtual environment."""
+    release = planned["release"]
+    os.makedirs(release["path"])
+    os.symlink(planned["source"]["folder"], release["code"])
+    for folder in (release["run"], release["logs"]):
+        os.makedirs(folder, exist_ok=True)
+    texts = {
+        "program.conf": render("program.conf.j2", planned, **variables),
+        "run": render("run.j2", planned, **variables),
+    }
+    for name, text in (texts | {"release.json": json.dumps({**release, "files": {}})}).items():
+        Path(release["path"], name).write_text(text)
+    return release

@@ -1,0 +1,237 @@
+"""Traffic goes from one release to the next, through a real nginx; if anything fails, nobody has noticed."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible.module_utils.websockets import handshake, nginx, release, unix
+from role import load, plan, put_in_place, render
+from websockets.sync.client import connect
+
+cutover = load("library/websockets_cutover.py")
+remove = load("library/websockets_remove.py")
+start = load("library/websockets_start.py")
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def running_nginx(nginx_folder, supervisord, eventually):
+    """A running nginx with nothing of ours, and the pid of its master."""
+    with subprocess.Popen(["nginx", "-g", "daemon off;"]) as process:
+        eventually(lambda: Path(f"{nginx_folder.parents[1]}/nginx.pid").exists())
+        yield process.pid
+        process.terminate()
+
+
+@pytest.fixture
+def started(running_nginx, port, capsys):
+    """Start a release and return the plan of it; ``number`` makes it another one."""
+
+    def begin(number, **inputs):
+        given = {
+            "command": f"{sys.executable} app.py {{socket}}",
+            "numprocs": 2,
+            "gate_message": "hello",
+            "gate_timeout": 2,
+        }
+        given |= {"environment": {"NUMBER": number}, "listen": f"127.0.0.1:{port}", "user": "nobody-yet", **inputs}
+        made = plan(**given)
+        made["release"]["user"] = str(os.getuid())
+        put_in_place(made)
+        arguments = {
+            "release": made["release"],
+            "run": made["run"],
+            "minfds": 256,
+            "probe": made["probe"],
+            "headers": {},
+        }
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            start.main()
+        assert "failed" not in json.loads(capsys.readouterr().out)
+        return made
+
+    return begin
+
+
+@pytest.fixture
+def cut_over(nginx_folder, capsys):
+    def run(made, **changed):
+        arguments = {name: made[name] for name in ("release", "run", "address", "probe")}
+        arguments |= {"site": render("site.conf.j2", made), "site_file": f"{nginx_folder}/conf.d/websockets-echo.conf"}
+        arguments |= {"worker_connections": 1000, "headers": {}, "rollback": False, **changed}
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            cutover.main()
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def workers(master):
+    return set(Path(f"/proc/{master}/task/{master}/children").read_text().split())
+
+
+def configuration(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def through(port):
+    handshake.probe(("127.0.0.1", port), message="hello")
+
+
+def test_the_first_release_gets_the_traffic(started, cut_over, port):
+    made = started(1)
+    done = cut_over(made)
+    assert done["changed"] is True
+    assert done["milliseconds"] > 0
+    assert release.live(made["release"]["base"]) == made["release"]["id"]
+    through(port)
+
+
+def test_a_second_time_changes_nothing(started, cut_over, running_nginx, nginx_folder):
+    made = started(1)
+    cut_over(made)
+    files, processes = configuration(nginx_folder), workers(running_nginx)
+    done = cut_over(made)
+    assert (done["changed"], done["diff"]) == (False, [])
+    assert (configuration(nginx_folder), workers(running_nginx)) == (files, processes)
+
+
+def test_the_next_release_gets_it_without_a_reload_while_clients_stay(
+    started, cut_over, running_nginx, port, eventually
+):
+    cut_over(started(1))
+    eventually(lambda: len(workers(running_nginx)) == os.cpu_count())
+    before = workers(running_nginx)
+    with connect(f"ws://127.0.0.1:{port}/") as client:
+        made = started(2)
+        assert cut_over(made)["changed"] is True
+        assert workers(running_nginx) == before
+        client.send("still here")
+        assert client.recv() == "still here"
+        # Whoever comes now is the new release's.
+        with connect(f"ws://127.0.0.1:{port}/"):
+            assert sum(unix.connections(made["release"]["sockets"]).values()) == 1
+
+
+def test_a_check_shows_it_and_does_nothing(started, cut_over, nginx_folder):
+    made = started(1)
+    before = configuration(nginx_folder)
+    done = cut_over(made, _ansible_check_mode=True)
+    assert done["changed"] is True
+    headers = [part["after_header"] for part in done["diff"]]
+    assert headers == [nginx.MAIN, f"{nginx_folder}/conf.d/websockets-echo.conf", made["release"]["live"]]
+    assert configuration(nginx_folder) == before
+    assert release.live(made["release"]["base"]) == ""
+
+
+def test_a_site_that_nginx_refuses_replaces_nothing(started, cut_over, nginx_folder, port):
+    first = started(1)
+    cut_over(first)
+    before = configuration(nginx_folder)
+    done = cut_over(started(2), site="server { lisen 80; }\n")
+    assert done["msg"].startswith("nginx refuses the new configuration; the working one is untouched:\n")
+    assert f'unknown directive "lisen" in {nginx_folder}/conf.d/websockets-echo.conf:1' in done["msg"]
+    assert configuration(nginx_folder) == before
+    assert release.live(first["release"]["base"]) == first["release"]["id"]
+    through(port)
+
+
+def test_a_name_that_another_site_has_is_refused(started, cut_over, nginx_folder, port):
+    (nginx_folder / "conf.d" / "a.conf").write_text(f"server {{ listen 127.0.0.1:{port}; server_name localhost; }}\n")
+    done = cut_over(started(1))
+    assert f'conflicting server name "localhost" on 127.0.0.1:{port}' in done["msg"]
+    assert not (nginx_folder / "conf.d" / "websockets-echo.conf").exists()
+
+
+def test_a_release_that_fails_its_proof_is_taken_back(started, cut_over, nginx_folder, port):
+    """It has passed the gate, and yet nobody would reach it."""
+    first = started(1)
+    cut_over(first)
+    before = configuration(nginx_folder)
+    second = started(2)
+    site = render("site.conf.j2", second).replace("proxy_set_header Upgrade $http_upgrade;", "")
+    done = cut_over(second, site=site, probe={**second["probe"], "timeout": 0})
+    assert done["msg"].startswith(
+        f"Release {second['release']['id']} does not answer through nginx at 127.0.0.1:{port};"
+        " nginx and the live link are as they were. refused the handshake: HTTP/1.1 "
+    )
+    assert configuration(nginx_folder) == before
+    assert release.live(first["release"]["base"]) == first["release"]["id"]
+    assert release.programs("echo") == [first["release"]["id"]]
+    through(port)
+
+
+def test_a_first_release_that_fails_its_proof_leaves_nothing(started, cut_over, nginx_folder):
+    made = started(1)
+    before = configuration(nginx_folder)
+    site = render("site.conf.j2", made).replace("proxy_set_header Upgrade $http_upgrade;", "")
+    done = cut_over(made, site=site, probe={**made["probe"], "timeout": 0})
+    assert done["failed"]
+    backups = {path for path in configuration(nginx_folder) if path.name.startswith("nginx.conf.")}
+    assert {path: text for path, text in configuration(nginx_folder).items() if path not in backups} == before
+    assert not os.path.lexists(made["release"]["live"])
+    assert release.programs("echo") == []
+
+
+def test_a_reload_that_was_interrupted_is_made_up_for(started, cut_over, running_nginx, eventually):
+    made = started(1)
+    cut_over(made)
+    Path(nginx.PENDING).touch()
+    eventually(lambda: len(workers(running_nginx)) == os.cpu_count())
+    before = workers(running_nginx)
+    assert cut_over(made)["changed"] is True
+    assert not os.path.exists(nginx.PENDING)
+    eventually(lambda: not workers(running_nginx) & before)
+
+
+def test_what_is_asked_after_a_reload_the_new_configuration_answers(running_nginx, nginx_folder, port):
+    """nginx reloads in its own time: a proof by a worker with the old configuration would prove nothing."""
+    for number in range(8):
+        nginx.apply({f"{nginx_folder}/conf.d/a.conf": f"server {{ listen 127.0.0.1:{port}; return 200 {number}; }}\n"})
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
+            assert response.read() == str(number).encode()
+
+
+def test_a_reload_that_nginx_cannot_do_is_an_error(running_nginx, nginx_folder):
+    """Its test of the configuration does not mind a port that somebody else has."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        text = f"server {{ listen 127.0.0.1:{taken.getsockname()[1]}; }}\n"
+        nginx.write({f"{nginx_folder}/conf.d/a.conf": text})
+        nginx.test({})
+        with pytest.raises(nginx.NginxError, match="nginx goes on with its old configuration"):
+            nginx.reload(timeout=0.5)
+
+
+def test_remove_takes_the_site_out_of_nginx_and_leaves_clients(
+    started, cut_over, nginx_folder, capsys, port, eventually
+):
+    made = started(1)
+    cut_over(made)
+    site_file = nginx_folder / "conf.d" / "websockets-echo.conf"
+    with connect(f"ws://127.0.0.1:{port}/") as client:
+        with patch_module_args({"run": made["run"], "site_file": str(site_file)}), pytest.raises(SystemExit):
+            remove.main()
+        assert json.loads(capsys.readouterr().out)["changed"] is True
+        assert not site_file.exists()
+
+        def refused():
+            with contextlib.suppress(handshake.HandshakeError):
+                through(port)
+                return False
+            return True
+
+        eventually(refused)
+        client.send("still here")
+        assert client.recv() == "still here"

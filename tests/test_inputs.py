@@ -1,0 +1,398 @@
+"""Inputs that cannot be used: each is refused with the variable, its value and what would be accepted."""
+
+import re
+
+import pytest
+from ansible.module_utils.websockets import inputs as rules
+from ansible.module_utils.websockets import source
+from ansible.template import trust_as_template
+from role import ECHO, load, plan, read
+
+APP_NAME = "use lower-case letters, digits, - and _, starting with a letter."
+USER_NAME = "use a user name of at most 32 lower-case letters, digits, - and _, starting with a letter."
+OWN_PREFIX = " A variable of your own needs another prefix than websockets_."
+LISTEN = "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535."
+HOST_NAMES = "use host names such as ws.example.com or *.example.com."
+SOCKET = "the app has to be told its Unix socket; use {socket} here or in websockets_environment."
+ONE_LINE = "use one line with a program and its arguments."
+ENV_NAME = "use names of letters, digits and _ that do not start with a digit."
+TAKEN_NAME = "this name is set by the role or by Supervisor; use another."
+QUOTE = "quote it: only strings and numbers can be passed on."
+GATE_PATH = "use a path that starts with / and has no spaces; encode others as %XX."
+ONE_LINE_HEADER = "a header's value is a string on one line."
+PIP_ARGUMENT = "an argument is not empty and has no line break."
+INSIDE = "with websockets_repo, name a folder inside the repository."
+REPO = "https://git.example/app.git"
+
+REFUSED = {
+    # Names
+    "misspelt variable": (
+        {"numproc": 8},
+        "websockets_numproc is not an input of the role websockets: did you mean websockets_numprocs?" + OWN_PREFIX,
+    ),
+    "two misspelt variables, one of them beside the right one": (
+        {"num_procs": 8, "numprocs": 8, "serverName": "a"},
+        "websockets_num_procs is not an input of the role websockets: did you mean websockets_numprocs?" + OWN_PREFIX,
+        "websockets_serverName is not an input of the role websockets: did you mean websockets_server_name?"
+        + OWN_PREFIX,
+    ),
+    "variable like none": (
+        {"zzz": 1},
+        "websockets_zzz is not an input of the role websockets: see docs/variables.md for the inputs." + OWN_PREFIX,
+    ),
+    "app with a capital": ({"app": "Echo", "user": "x"}, f"websockets_app is 'Echo': {APP_NAME}"),
+    "app that starts with a digit": ({"app": "7up"}, f"websockets_app is '7up': {APP_NAME}"),
+    "app that is a path": (
+        {"app": "../x", "user": "x"},
+        f"websockets_app is '../x': {APP_NAME}",
+    ),
+    "no app": ({"app": "", "user": "x"}, f"websockets_app is '': {APP_NAME}"),
+    "app with a line break": ({"app": "echo\n", "user": "x"}, f"websockets_app is 'echo\\n': {APP_NAME}"),
+    "socket path of 108 bytes": (
+        {"app": "z" * 35, "user": "z"},
+        f"websockets_app is '{'z' * 35}': its Unix socket /run/websockets/{'z' * 35}/<id>/{'z' * 35}_00.sock would be"
+        " 108 bytes, the limit is 107; use a shorter name.",
+    ),
+    "root": ({"user": "root"}, "websockets_user is 'root': the app must not run as root; name a user of its own."),
+    "user with a capital": ({"user": "Web"}, f"websockets_user is 'Web': {USER_NAME}"),
+    "user of 33 letters": ({"user": "u" * 33}, f"websockets_user is '{'u' * 33}': {USER_NAME}"),
+    "user that an app's name makes too long": ({"app": "a" * 30}, f"websockets_user is 'ws-{'a' * 30}': {USER_NAME}"),
+    # Numbers
+    "no processes": ({"numprocs": 0}, "websockets_numprocs is 0: use 1 to 512."),
+    "too many processes": ({"numprocs": 513}, "websockets_numprocs is 513: use 1 to 512."),
+    "processes that are no number": (
+        {"numprocs": "four"},
+        "argument 'websockets_numprocs' is of type str and we were unable to convert to int:"
+        " \"'four'\" cannot be converted to an int",
+    ),
+    "no time to stop": ({"stopwaitsecs": 0}, "websockets_stopwaitsecs is 0: use 1 to 86400."),
+    "no time to start": ({"gate_timeout": 0}, "websockets_gate_timeout is 0: use 1 to 3600."),
+    "pings off": ({"ping_interval": 0}, "websockets_ping_interval is 0: use 1 to 86400."),
+    "proxy timeout of zero": (
+        {"proxy_timeout": 0},
+        "websockets_proxy_timeout is 0: use 1 to 604800.",
+        "websockets_proxy_timeout is 0: nginx would cut idle clients between two pings; use more than"
+        " websockets_ping_interval (20).",
+    ),
+    "ping interval as long as the proxy timeout": (
+        {"ping_interval": 60},
+        "websockets_proxy_timeout is 60: nginx would cut idle clients between two pings; use more than"
+        " websockets_ping_interval (60).",
+    ),
+    "drain without a rate": ({"drain_rate": 0}, "websockets_drain_rate is 0: use 1 to 100000."),
+    "drain into the past": (
+        {"drain_timeout": -1, "drain_interval": -1},
+        "websockets_drain_timeout is -1: use 0 to 86400.",
+        "websockets_drain_interval is -1: use 0 to 3600.",
+    ),
+    "no release to keep": ({"keep_releases": 0}, "websockets_keep_releases is 0: use 1 to 1000."),
+    "too few connections": ({"max_connections": 15}, "websockets_max_connections is 15: use 16 to 1000000."),
+    "too many connections": ({"max_connections": 1000001}, "websockets_max_connections is 1000001: use 16 to 1000000."),
+    # The source
+    "no folder named": (
+        {"src": ""},
+        "websockets_src is '': name the folder of the app on the control node, or set websockets_repo.",
+    ),
+    "no such folder": (
+        {"src": "/nonexistent/app"},
+        "websockets_src is '/nonexistent/app': there is no folder /nonexistent/app on the control node.",
+    ),
+    "file instead of a folder": (
+        {"src": f"{ECHO}/app.py"},
+        f"websockets_src is '{ECHO}/app.py': there is no folder {ECHO}/app.py on the control node.",
+    ),
+    "revision without a repository": (
+        {"version": "v1.0"},
+        "websockets_version is 'v1.0': a revision needs websockets_repo, which is not set.",
+    ),
+    "repository without a revision": (
+        {"repo": REPO, "version": "", "src": ""},
+        "websockets_version is '': name a branch, tag or commit of websockets_repo.",
+    ),
+    "absolute folder with a repository": ({"repo": REPO, "src": "/app"}, f"websockets_src is '/app': {INSIDE}"),
+    "folder above a repository": ({"repo": REPO, "src": "a/../../b"}, f"websockets_src is 'a/../../b': {INSIDE}"),
+    # The command
+    "command without the socket": (
+        {"command": "{venv}/bin/python app.py"},
+        f"websockets_command is '{{venv}}/bin/python app.py': {SOCKET}",
+    ),
+    "unknown placeholder": (
+        {"command": "app --uds {socket} --port {port}"},
+        "websockets_command is 'app --uds {socket} --port {port}': {port} is not a placeholder; use {socket}, {venv},"
+        " {release}, {ping_interval}.",
+    ),
+    "open quote": (
+        {"command": "app '{socket}"},
+        'websockets_command is "app \'{socket}": it cannot be split into words (No closing quotation); close its quotes.',
+    ),
+    "no command": ({"command": ""}, f"websockets_command is '': {ONE_LINE}"),
+    "command of two lines": ({"command": "app\n{socket}"}, f"websockets_command is 'app\\n{{socket}}': {ONE_LINE}"),
+    "command with a file that is not there": (
+        {"command": "{venv}/bin/python main.py {socket}"},
+        "websockets_command is '{venv}/bin/python main.py {socket}': there is no main.py in the app's folder"
+        f" ({ECHO}), which has app.py, requirements.txt.",
+    ),
+    # The environment
+    "yes in the environment": ({"environment": {"A": True}}, f"websockets_environment is {{'A': True}}: {QUOTE}"),
+    "list in the environment": ({"environment": {"A": [1]}}, f"websockets_environment is {{'A': [1]}}: {QUOTE}"),
+    "nothing in the environment": ({"environment": {"A": None}}, f"websockets_environment is {{'A': None}}: {QUOTE}"),
+    "zero byte in the environment": (
+        {"environment": {"A": "a\0b"}},
+        "websockets_environment is {'A': 'a\\x00b'}: a value cannot contain a zero byte.",
+    ),
+    "name with a dash": ({"environment": {"A-B": 1}}, f"websockets_environment is 'A-B': {ENV_NAME}"),
+    "name with a line break": ({"environment": {"A\n": 1}}, f"websockets_environment is 'A\\n': {ENV_NAME}"),
+    "name that runs a command": (
+        {"environment": {"A=$(id);B": 1}},
+        f"websockets_environment is 'A=$(id);B': {ENV_NAME}",
+    ),
+    "name that is a number": ({"environment": {1: "a"}}, f"websockets_environment is 1: {ENV_NAME}"),
+    "name of the role's": (
+        {"environment": {"WEBSOCKETS_PING_INTERVAL": 5}},
+        f"websockets_environment is 'WEBSOCKETS_PING_INTERVAL': {TAKEN_NAME}",
+    ),
+    "name of Supervisor's": (
+        {"secrets": {"SUPERVISOR_PROCESS_NAME": "x"}},
+        f"websockets_secrets is 'SUPERVISOR_PROCESS_NAME': {TAKEN_NAME}",
+    ),
+    "name in both": (
+        {"environment": {"TOKEN": "a"}, "secrets": {"TOKEN": "b"}},
+        "websockets_secrets is 'TOKEN': it is in websockets_environment as well; set it in one of them.",
+    ),
+    "repository beside somebody": (
+        {"repo": "../app", "src": ""},
+        "websockets_repo is '../app': use a URL, user@host:path or an absolute path.",
+    ),
+    # Secrets: hunter2 is in none of the messages
+    "list as a secret": ({"secrets": {"A": ["hunter2"]}}, f"websockets_secrets is {{'A': '(hidden)'}}: {QUOTE}"),
+    "zero byte in a secret": (
+        {"secrets": {"A": "hunter2\0"}},
+        "websockets_secrets is {'A': '(hidden)'}: a value cannot contain a zero byte.",
+    ),
+    "secret that is no dict": (
+        {"secrets": "TOKEN=hunter2"},
+        "websockets_secrets is a string: use a mapping, which on the command line is"
+        " -e '{\"websockets_secrets\": {...}}'.",
+    ),
+    "header with a line break, which may be a token": (
+        {"gate_headers": {"Authorization": "hunter2\r\nX: y"}},
+        f"websockets_gate_headers is {{'Authorization': '(hidden)'}}: {ONE_LINE_HEADER}",
+    ),
+    "header that is a list": (
+        {"gate_headers": {"Authorization": ["hunter2"]}},
+        f"websockets_gate_headers is {{'Authorization': '(hidden)'}}: {ONE_LINE_HEADER}",
+    ),
+    "index that is no URL": (
+        {"pip_index_url": "user:hunter2@pypi.example"},
+        "websockets_pip_index_url is '(hidden)': use an http, https or file URL.",
+    ),
+    "index with a second line": (
+        {"pip_index_url": "https://user:hunter2@pypi.example\n--pre"},
+        "websockets_pip_index_url is '(hidden)': use an http, https or file URL.",
+    ),
+    # Packages
+    "relative interpreter": (
+        {"python": "python3.12"},
+        "websockets_python is 'python3.12': use the absolute path of a Python interpreter on the host.",
+    ),
+    "empty pip argument": ({"pip_args": ["--pre", ""]}, f"websockets_pip_args is '': {PIP_ARGUMENT}"),
+    "pip argument of two lines": ({"pip_args": ["--pre\n-q"]}, f"websockets_pip_args is '--pre\\n-q': {PIP_ARGUMENT}"),
+    # The gate
+    "gate path with a space": ({"gate_path": "/a b"}, f"websockets_gate_path is '/a b': {GATE_PATH}"),
+    "gate path that adds a header": (
+        {"gate_path": "/ HTTP/1.1\r\nX: y"},
+        f"websockets_gate_path is '/ HTTP/1.1\\r\\nX: y': {GATE_PATH}",
+    ),
+    "relative gate path": ({"gate_path": "ws"}, f"websockets_gate_path is 'ws': {GATE_PATH}"),
+    "gate path with an umlaut": ({"gate_path": "/ä"}, f"websockets_gate_path is '/ä': {GATE_PATH}"),
+    "header name with a colon": (
+        {"gate_headers": {"Origin: x\r\nY": "z"}},
+        "websockets_gate_headers is 'Origin: x\\r\\nY': use header names such as Origin.",
+    ),
+    "header that the handshake has": (
+        {"gate_headers": {"host": "a.example"}},
+        "websockets_gate_headers is 'host': the handshake has this header already; leave it out.",
+    ),
+    "gate message of 64 KiB": (
+        {"gate_message": "ä" * 32768},
+        f"websockets_gate_message is '{'ä' * 20}…': use at most 65535 bytes.",
+    ),
+    # nginx
+    "port 0": ({"listen": "0"}, f"websockets_listen is '0': {LISTEN}"),
+    "port 70000": ({"listen": "127.0.0.1:70000"}, f"websockets_listen is '127.0.0.1:70000': {LISTEN}"),
+    "address 300.1.1.1": ({"listen": "300.1.1.1:80"}, f"websockets_listen is '300.1.1.1:80': {LISTEN}"),
+    "address of three numbers": ({"listen": "127.1.1:80"}, f"websockets_listen is '127.1.1:80': {LISTEN}"),
+    "IPv6 address that is none": ({"listen": "[1:::2]:80"}, f"websockets_listen is '[1:::2]:80': {LISTEN}"),
+    "host name to listen at": ({"listen": "localhost:80"}, f"websockets_listen is 'localhost:80': {LISTEN}"),
+    "listen with an option": ({"listen": "80 default_server"}, f"websockets_listen is '80 default_server': {LISTEN}"),
+    "port in other digits": ({"listen": "\uff18\uff10"}, f"websockets_listen is '\uff18\uff10': {LISTEN}"),
+    "no server name": ({"server_name": []}, "websockets_server_name is []: name at least one host name."),
+    "server name with a semicolon": (
+        {"server_name": ["a.example; include /etc/shadow"]},
+        f"websockets_server_name is 'a.example; include /etc/shadow': {HOST_NAMES}",
+    ),
+    "server name that is a URL": (
+        {"server_name": ["a.example", "https://b.example"]},
+        f"websockets_server_name is 'https://b.example': {HOST_NAMES}",
+    ),
+    "server name that is a regular expression": (
+        {"server_name": ["~^a"]},
+        f"websockets_server_name is '~^a': {HOST_NAMES}",
+    ),
+    "server name of 254 letters": (
+        {"server_name": [".".join(["a" * 50] * 4 + ["b" * 50])]},
+        f"websockets_server_name is '{'.'.join(['a' * 50] * 4 + ['b' * 50])}': {HOST_NAMES}",
+    ),
+    # Several at once are told at once
+    "several": (
+        {"numprocs": 0, "user": "root", "listen": "0"},
+        "websockets_user is 'root': the app must not run as root; name a user of its own.",
+        "websockets_numprocs is 0: use 1 to 512.",
+        f"websockets_listen is '0': {LISTEN}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "messages"), [(case[0], case[1:]) for case in REFUSED.values()], ids=REFUSED)
+def test_refused(given, messages):
+    with pytest.raises(rules.InputError) as error:
+        plan(**given)
+    told = re.sub(r"\b[0-9a-f]{12}\b", "<id>", str(error.value))
+    assert told.splitlines() == list(messages)
+    assert "hunter2" not in told
+
+
+def test_refused_where_a_template_has_no_value():
+    with pytest.raises(rules.InputError, match=r"^websockets_server_name cannot be templated: .*'domain' is undefined"):
+        plan(server_name=[trust_as_template("ws.{{ domain }}")])
+
+
+# What only the host can tell
+
+ON_THIS_HOST = {
+    "port of another program": (
+        {"listener": "apache2"},
+        {},
+        "websockets_listen is '127.0.0.1:8080': apache2 listens there already; use another port, or stop it.",
+    ),
+    "no interpreter": (
+        {"python": ""},
+        {"python": "/usr/bin/python3.12"},
+        "websockets_python is '/usr/bin/python3.12': there is no Python >= 3.9 there on the host; install it, or use"
+        " /usr/bin/python3.",
+    ),
+    "server name and port of another app": (
+        {"servers": {"chat": ["127.0.0.1:8080 a.example", "127.0.0.1:8080 b.example"]}},
+        {"server_name": ["B.example", "c.example"]},
+        "websockets_server_name is 'b.example': the app chat has this name at 127.0.0.1:8080 already; use another name,"
+        " or another port in websockets_listen.",
+    ),
+    "descriptors above the hard limit": (
+        {"nofile": 4096},
+        {"max_connections": 10000},
+        "websockets_max_connections is 10000: it takes 10256 file descriptors, and the host allows 4096; use at most"
+        " 3840, or raise the host's limit (ulimit -Hn).",
+    ),
+}
+
+
+@pytest.mark.parametrize(("host", "given", "message"), ON_THIS_HOST.values(), ids=ON_THIS_HOST)
+def test_refused_on_this_host(host, given, message):
+    with pytest.raises(rules.InputError) as error:
+        plan(host, **given)
+    assert str(error.value) == message
+
+
+def test_one_name_for_two_apps_of_a_run_is_refused():
+    before = plan(app="chat")["ansible_facts"]
+    with pytest.raises(rules.InputError) as error:
+        plan(app="chat", numprocs=2, ansible_facts=before)
+    assert str(error.value) == "websockets_app is 'chat': another app of this run has this name; use another."
+    # The same app again, or another one, is not.
+    plan(app="chat", ansible_facts=before)
+    plan(app="other", ansible_facts=before)
+
+
+# The other side of each limit
+
+ACCEPTED = {
+    "nothing but the folder": {},
+    "longest socket path": {"app": "a" * 34, "user": "a"},
+    "most processes": {"numprocs": 512},
+    "a number as text": {"numprocs": "8"},
+    "proxy timeout just above the ping interval": {"ping_interval": 59},
+    "socket in the environment": {"command": "app", "environment": {"SOCKET": "unix:{socket}"}},
+    "braces of another meaning": {"command": """app '{"a": {"b": 1}}' {socket} ${HOME}"""},
+    "numbers in the environment": {"environment": {"A": 1, "B": 2.5, "C": ""}},
+    "longest gate message": {"gate_message": "a" * 65535},
+    "headers": {"gate_headers": {"Origin": "https://a.example", "X-Number": 1}},
+    "port alone": {"listen": "80"},
+    "all IPv6 addresses": {"listen": "[::]:443"},
+    "wildcards and underscores": {"server_name": ["*.example.com", "_dev.example.com", "192.0.2.1"]},
+    "another app's name at another port": {"listen": "8081", "server_name": ["taken.example"]},
+    "as many connections as the host allows": {"max_connections": 1000000},
+}
+
+
+@pytest.mark.parametrize("given", ACCEPTED.values(), ids=ACCEPTED)
+def test_accepted(given):
+    plan({"servers": {"chat": ["0.0.0.0:8080 taken.example"]}}, **given)
+
+
+@pytest.mark.parametrize("name", list(read("defaults/main.yml")))
+def test_an_empty_value_is_refused(name):
+    """``name:`` with nothing after it is None in YAML."""
+    with pytest.raises(rules.InputError) as error:
+        plan(**{name.removeprefix("websockets_"): None})
+    assert f"{name} is None: give it a value, or leave it out for its default." in str(error.value)
+
+
+# Secrets
+
+
+def test_no_result_has_a_secret(monkeypatch, tmp_path):
+    (tmp_path / "app.py").touch()
+    monkeypatch.setattr(source, "checkout", lambda *_: str(tmp_path))
+    planned = plan(
+        repo="https://user:hunter2@git.example/app.git",
+        src="",
+        secrets={"TOKEN": "hunter2"},
+        gate_headers={"Authorization": "hunter2"},
+        pip_index_url="https://user:hunter2@pypi.example/simple",
+    )
+    assert "hunter2" not in repr(planned)
+
+
+# What is derived from where nginx listens
+
+
+@pytest.mark.parametrize(
+    ("listen", "names", "address", "url"),
+    [
+        ("8080", ["localhost"], ["127.0.0.1", 8080], "ws://localhost:8080/"),
+        ("80", ["ws.example.com"], ["127.0.0.1", 80], "ws://ws.example.com/"),
+        ("0.0.0.0:80", ["ws.example.com"], ["127.0.0.1", 80], "ws://ws.example.com/"),
+        ("192.0.2.1:81", ["a.example", "b.example"], ["192.0.2.1", 81], "ws://a.example:81/"),
+        ("[::]:82", ["a.example"], ["::1", 82], "ws://a.example:82/"),
+        ("[2001:db8::1]:82", ["a.example"], ["2001:db8::1", 82], "ws://a.example:82/"),
+    ],
+)
+def test_address_and_url(listen, names, address, url):
+    planned = plan(listen=listen, server_name=names)
+    assert (planned["address"], planned["url"]) == (address, url)
+
+
+def test_probe_has_a_name_that_a_wildcard_matches():
+    assert plan(server_name=["*.example.com"])["probe"]["host"] == "any.example.com"
+
+
+def test_numbers_for_the_host_follow_from_the_connections():
+    planned = plan({"minfds": 100000}, max_connections=1000)
+    assert (planned["worker_connections"], planned["minfds"]) == (2256, 100000)
+    assert plan(max_connections=1000)["minfds"] == 1256
+
+
+def test_defaults_are_all_there_is_to_know():
+    """What the tests give as inputs is what a play has."""
+    hidden = load("action_plugins/websockets_plan.py")._SECRET
+    assert set(read("defaults/main.yml")) == {*plan()["inputs"], *hidden}

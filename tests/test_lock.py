@@ -1,0 +1,109 @@
+"""One run at a time on a host, though its tasks are processes of their own."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from ansible.module_utils.websockets import lock
+from role import ROLE, load
+
+MINE = {"id": "mine", "who": "me@here (process 1)"}
+OTHER = {"id": "other", "who": "you@there (process 2)"}
+REFUSED = re.escape("me@here (process 1) is at work on this host; this run has changed nothing more.")
+
+pytestmark = pytest.mark.usefixtures("host")
+
+
+def take(run, **options):
+    with lock.held(run, take=True, **options):
+        pass
+
+
+def test_a_run_keeps_the_host_from_task_to_task():
+    take(MINE)
+    with pytest.raises(lock.LockError, match=REFUSED):
+        take(OTHER)
+    with lock.held(MINE):
+        pass
+
+
+def test_within_a_task_the_other_run_is_named():
+    with lock.held(MINE, take=True), pytest.raises(lock.LockError, match=REFUSED):
+        take(OTHER)
+
+
+def test_another_process_is_kept_out_within_a_task(host):
+    code = f"import sys; sys.path.insert(0, {str(ROLE / 'module_utils' / 'websockets')!r}); import lock\n" + (
+        f"lock.PATH = {lock.PATH!r}\ntry:\n    with lock.held({OTHER!r}, take=True): print('taken')\n"
+        "except lock.LockError as error: print(error)"
+    )
+    with lock.held(MINE, take=True):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert re.match(REFUSED, done.stdout)
+
+
+def test_the_end_of_a_run_is_the_end_of_its_hold():
+    take(MINE)
+    lock.end(OTHER)
+    with pytest.raises(lock.LockError):
+        take(OTHER)
+    lock.end(MINE)
+    take(OTHER)
+
+
+def test_the_end_within_the_last_task():
+    with lock.held(MINE, take=True):
+        lock.end(MINE)
+    take(OTHER)
+
+
+@pytest.mark.parametrize("failure", [OSError(), SystemExit(1)], ids=["exception", "fail_json"])
+def test_a_task_that_fails_ends_the_run(failure):
+    with pytest.raises(type(failure)), lock.held(MINE, take=True):
+        raise failure
+    take(OTHER)
+
+
+def test_a_task_that_exits_well_does_not():
+    with pytest.raises(SystemExit), lock.held(MINE, take=True):
+        raise SystemExit(0)
+    with pytest.raises(lock.LockError):
+        take(OTHER)
+
+
+def test_a_run_of_which_nothing_was_heard_for_long_has_ended():
+    take(MINE)
+    long_ago = time.time() - lock.GAP - 1
+    os.utime(lock.PATH, (long_ago, long_ago))
+    # … for the beginning of another one only: a task in the middle of it is not to go on beside somebody.
+    with pytest.raises(lock.LockError), lock.held(OTHER):
+        pass
+    take(OTHER)
+    with pytest.raises(lock.LockError), lock.held(MINE):
+        pass
+
+
+def test_a_run_that_is_known_to_have_ended_is_no_obstacle():
+    take(MINE)
+    with pytest.raises(lock.LockError):
+        take(OTHER, ended="somebody else")
+    take(OTHER, ended="mine")
+
+
+# Runs of this control node
+
+
+def test_a_run_that_was_killed_is_known_to_have_ended(tmp_path):
+    plan = load("action_plugins/websockets_plan.py")
+    node = plan.platform.node()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mine = plan._this_run()
+    assert plan._has_ended({"id": f"{node} {ended.pid} {tmp_path}"})
+    assert plan._has_ended({"id": f"{node} {os.getpid()} /nonexistent"}), "the process is another one of this number"
+    assert not plan._has_ended(mine)
+    assert not plan._has_ended({"id": f"elsewhere {ended.pid} /nonexistent"})
+    assert not plan._has_ended(None)

@@ -1,0 +1,168 @@
+"""nginx's configuration: tested beside the working one by nginx itself, tuned without losing what is there."""
+
+import os
+import re
+import stat
+
+import pytest
+from ansible.module_utils.websockets import nginx
+
+SITE = "server { listen 127.0.0.1:18080; server_name a.example; }\n"
+
+
+def contents(folder):
+    """Return all that a configuration is: each file with its content and its inode, which a rewrite would change."""
+    return {path: (path.read_bytes(), path.stat().st_ino) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_valid_file_is_accepted_and_nothing_is_written(nginx_folder):
+    before = contents(nginx_folder)
+    assert "test is successful" in nginx.test({f"{nginx_folder}/conf.d/websockets-a.conf": SITE})
+    assert contents(nginx_folder) == before
+    assert not list(nginx_folder.parents[1].glob("websockets-nginx-*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        pytest.param(
+            "conf.d/a.conf",
+            "server { lisen 1; }\n",
+            'unknown directive "lisen" in {folder}/conf.d/a.conf:1',
+            id="new file",
+        ),
+        pytest.param("nginx.conf", "http {}\n", 'no "events" section in configuration', id="main file"),
+        pytest.param("conf.d/new/a.conf", "", "", id="new folder, which nginx does not read"),
+    ],
+)
+def test_words_are_nginxs_own_about_the_real_path(nginx_folder, name, text, words):
+    before = contents(nginx_folder)
+    if words:
+        with pytest.raises(nginx.NginxError) as error:
+            nginx.test({f"{nginx_folder}/{name}": text})
+        assert words.format(folder=nginx_folder) in str(error.value)
+        assert "websockets-nginx-" not in str(error.value)
+    else:
+        nginx.test({f"{nginx_folder}/{name}": text})
+    assert contents(nginx_folder) == before
+
+
+def test_a_mistake_in_another_site_is_told_by_its_own_path(nginx_folder):
+    other = nginx_folder / "sites-available" / "theirs"
+    other.write_text("server { nonsense; }\n")
+    (nginx_folder / "sites-enabled" / "theirs").symlink_to(other)
+    with pytest.raises(
+        nginx.NginxError, match=f'unknown directive "nonsense" in {nginx_folder}/sites-enabled/theirs:1'
+    ):
+        nginx.test({f"{nginx_folder}/conf.d/a.conf": SITE})
+
+
+def test_the_whole_configuration_is_tested_not_the_file_alone(nginx_folder):
+    upstream = "upstream same { server 127.0.0.1:1; }\n"
+    (nginx_folder / "conf.d" / "theirs.conf").write_text(upstream)
+    with pytest.raises(nginx.NginxError, match='duplicate upstream "same"'):
+        nginx.test({f"{nginx_folder}/conf.d/a.conf": upstream})
+
+
+def test_a_file_that_is_to_go_is_not_part_of_the_test(nginx_folder):
+    broken = nginx_folder / "conf.d" / "broken.conf"
+    broken.write_text("nonsense;\n")
+    nginx.test({str(broken): None})
+    assert broken.exists()
+
+
+def test_included_files_are_the_new_ones(nginx_folder):
+    """An include by its absolute path has to lead into the copy, or the working file would be tested instead."""
+    part = nginx_folder / "part.conf"
+    part.write_text("keepalive_requests 10;\n")
+    (nginx_folder / "conf.d" / "whole.conf").write_text(f"include {part};\n")
+    with pytest.raises(nginx.NginxError, match=f'unknown directive "nonsense" in {part}:1'):
+        nginx.test({str(part): "nonsense;\n"})
+
+
+def test_a_path_that_only_ends_like_the_folder_stays(nginx_folder, short_path):
+    other = short_path / "other" / nginx_folder.relative_to("/")
+    other.mkdir(parents=True)
+    (other / "part.conf").write_text("keepalive_requests 10;\n")
+    (nginx_folder / "conf.d" / "theirs.conf").write_text(f"include {other}/part.conf;\n")
+    nginx.test({f"{nginx_folder}/conf.d/a.conf": SITE})
+
+
+def test_words_of_a_warning_are_returned(nginx_folder):
+    (nginx_folder / "conf.d" / "theirs.conf").write_text(SITE)
+    assert 'conflicting server name "a.example"' in nginx.test({f"{nginx_folder}/conf.d/z.conf": SITE})
+
+
+def test_write_replaces_a_file_by_one_rename(nginx_folder):
+    path = nginx_folder / "conf.d" / "a.conf"
+    nginx.write({str(path): SITE})
+    with open(path) as old:
+        nginx.write({str(path): "# new\n"})
+        assert old.read() == SITE, "the old file has been written into: nginx could have read half of it"
+    assert path.read_text() == "# new\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert [name for name in os.listdir(path.parent) if "websockets" in name] == []
+    nginx.write({str(path): None})
+    assert nginx.read(str(path)) is None
+
+
+# nginx.conf
+
+
+def value(text, directive):
+    (found,) = re.findall(rf"(?m)^\s*{directive}\s+(\d+);", text)
+    return int(found)
+
+
+def test_tune_raises_debians_nginx_conf_to_what_nginx_accepts(nginx_folder):
+    before = (nginx_folder / "nginx.conf").read_text()
+    after = nginx.tune(before, 8448, 8449)
+    assert value(before, "worker_connections") == 768
+    assert (value(after, "worker_connections"), value(after, "worker_rlimit_nofile")) == (8448, 8449)
+    nginx.test({nginx.MAIN: after})
+    # All else stays, to the byte.
+    assert after.replace("worker_rlimit_nofile 8449;\n\n", "").replace("8448", "768") == before
+
+
+def test_tune_twice_is_tune_once(nginx_folder):
+    once = nginx.tune((nginx_folder / "nginx.conf").read_text(), 8448, 8449)
+    assert nginx.tune(once, 8448, 8449) == once
+
+
+def test_tune_never_lowers(nginx_folder):
+    once = nginx.tune((nginx_folder / "nginx.conf").read_text(), 8448, 8449)
+    assert nginx.tune(once, 100, 100) == once
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            "worker_rlimit_nofile 99999;\nevents {\n\tworker_connections 99;\n}\n",
+            "worker_rlimit_nofile 99999;\nevents {\n\tworker_connections 500;\n}\n",
+            id="a larger worker_rlimit_nofile stays",
+        ),
+        pytest.param(
+            "worker_rlimit_nofile 10;\nevents {\n\tworker_connections 99;\n}\n",
+            "worker_rlimit_nofile 600;\nevents {\n\tworker_connections 500;\n}\n",
+            id="a smaller one is raised where it is",
+        ),
+        pytest.param(
+            "events {\n\t# worker_connections 9;\n\tworker_connections 99;\n}\n",
+            "worker_rlimit_nofile 600;\n\nevents {\n\t# worker_connections 9;\n\tworker_connections 500;\n}\n",
+            id="comments stay",
+        ),
+        pytest.param(
+            "events { worker_connections 99; }\n",
+            "worker_rlimit_nofile 600;\n\nevents { worker_connections 500; }\n",
+            id="all in one line",
+        ),
+        pytest.param(
+            "events {\n}\n",
+            "worker_rlimit_nofile 600;\n\nevents {\n    worker_connections 512;\n}\n",
+            id="what is not set is not lowered from nginx's own 512",
+        ),
+    ],
+)
+def test_tune(text, expected):
+    assert nginx.tune(text, 500, 600) == expected

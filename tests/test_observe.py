@@ -1,0 +1,159 @@
+"""What the module websockets_observe sees of a host: here, of this machine and of files that look like one."""
+
+import glob
+import grp
+import os
+import pwd
+import resource
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from role import load, plan, render
+
+observe = load("library/websockets_observe.py")
+
+
+@pytest.fixture
+def taken():
+    """A port of this machine at which this program listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def my_name():
+    with open("/proc/self/comm") as file:
+        return file.read().strip()
+
+
+# Who listens
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:", "0.0.0.0:", ""], ids=["same address", "all addresses", "port alone"])
+def test_the_program_in_the_way_is_named(taken, my_name, address):
+    assert observe.listener(f"{address}{taken}") == my_name
+
+
+def test_a_free_port_is_nobodys(taken):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        free = other.getsockname()[1]
+    assert observe.listener(f"127.0.0.1:{free}") == ""
+    # The same port of another address is free as well.
+    assert observe.listener(f"127.0.0.2:{taken}") == ""
+
+
+def test_nginx_is_not_in_its_own_way(tmp_path, eventually):
+    """A program is told by its name: this one listens as nginx would."""
+    program = tmp_path / "nginx"
+    program.symlink_to(sys.executable)
+    code = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
+    with subprocess.Popen([program, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        port = int(process.stdout.readline())
+        assert observe.owners(port) == {"nginx"}
+        assert observe.listener(f"127.0.0.1:{port}") == ""
+        process.communicate("")
+
+
+def test_an_address_of_another_host_is_told():
+    assert observe.listener("192.0.2.1:8080") == (
+        "nobody can listen there (Cannot assign requested address); something else"
+    )
+
+
+# The other apps
+
+
+@pytest.fixture
+def etc(tmp_path, monkeypatch):
+    """Have the module look for files under a temporary folder."""
+    found = SimpleNamespace(glob=lambda pattern: glob.glob(f"{tmp_path}{pattern}"))
+    monkeypatch.setattr(observe, "glob", found)
+    (tmp_path / "etc/nginx/conf.d").mkdir(parents=True)
+    (tmp_path / "etc/supervisor/conf.d").mkdir(parents=True)
+    return tmp_path / "etc"
+
+
+def test_servers_are_read_from_the_sites_that_the_role_writes(etc):
+    for inputs in (
+        {"app": "chat", "listen": "8080", "server_name": ["A.example", "*.b.example"]},
+        {"app": "room", "listen": "[::]:81", "server_name": ["c.example"]},
+        {"app": "mine"},
+    ):
+        site = render("site.conf.j2", plan(**inputs))
+        (etc / f"nginx/conf.d/websockets-{inputs['app']}.conf").write_text(site)
+    (etc / "nginx/conf.d/other.conf").write_text("server { listen 82; server_name d.example; }\n")
+    assert observe.servers("mine") == {
+        "chat": ["0.0.0.0:8080 a.example", "0.0.0.0:8080 *.b.example"],
+        "room": [":::81 c.example"],
+    }
+
+
+def test_the_plan_refuses_what_one_of_them_has(etc):
+    chat = {"app": "chat", "listen": "0.0.0.0:8080", "server_name": ["a.example"]}
+    (etc / "nginx/conf.d/websockets-chat.conf").write_text(render("site.conf.j2", plan(**chat)))
+    with pytest.raises(
+        Exception, match=r"^websockets_server_name is 'a.example': the app chat has this name at 0.0.0.0:8080"
+    ):
+        plan({"servers": observe.servers("room")}, app="room", listen="8080", server_name=["a.example"])
+
+
+def test_minfds_is_the_largest_there_is(etc):
+    (etc / "supervisor/conf.d/a.conf").write_text("[supervisord]\nminfds=5000\n")
+    (etc / "supervisor/conf.d/b.conf").write_text("; minfds = 90000\n[supervisord]\nminfds = 4352\n")
+    assert observe.minfds() >= 5000
+    assert observe.minfds() != 90000
+
+
+def test_the_roles_own_minfds_is_seen(etc):
+    (etc / "supervisor/conf.d/websockets.conf").write_text(render("supervisord.conf.j2", plan(max_connections=500000)))
+    assert observe.minfds() == 500256
+
+
+# The machine
+
+
+def test_an_interpreter_tells_its_version():
+    assert observe.python_version(sys.executable) == "{}.{}".format(*sys.version_info[:2])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "#!/bin/sh\nexit 1\n", "not a program"],
+    ids=["none", "one that fails", "no program"],
+)
+def test_what_is_no_interpreter_has_no_version(tmp_path, text):
+    path = tmp_path / "python"
+    if text:
+        path.write_text(text)
+        path.chmod(0o755)
+    assert observe.python_version(str(path)) == ""
+
+
+def test_an_interpreter_too_old_for_an_app_has_no_version(tmp_path):
+    old = tmp_path / "python"
+    old.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "import sys; sys.version_info = (3, 8, 10); $1"\n')
+    old.chmod(0o755)
+    assert observe.python_version(str(old)) == ""
+
+
+def test_packages_that_dpkg_does_not_have_are_missing():
+    wanted = ["dpkg", "no-such-package", "no-such-a | dpkg", "no-such-b | no-such-c"]
+    assert observe.missing(wanted) == ["no-such-package", "no-such-b"]
+
+
+def test_a_user_has_a_group_and_a_home_or_does_not_exist():
+    me = pwd.getpwuid(os.getuid())
+    assert observe.account(me.pw_name) == {"group": grp.getgrgid(me.pw_gid).gr_name, "home": me.pw_dir}
+    assert observe.account("no-such-user") == {"group": "", "home": ""}
+
+
+def test_descriptors_that_the_host_does_not_allow():
+    """More than the kernel has: no limit can be raised to that."""
+    with open("/proc/sys/fs/nr_open") as file:
+        above = int(file.read()) + 1
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert observe.nofile(above) == hard
+    assert observe.nofile(16) == hard

@@ -1,0 +1,212 @@
+"""The release: the same id for the same processes, another one for others; names and links on the host."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.websockets import release, source
+from role import load, plan, read
+
+
+@pytest.fixture
+def app(tmp_path):
+    folder = tmp_path / "app"
+    (folder / "lib").mkdir(parents=True)
+    (folder / "app.py").write_text("print('hello')\n")
+    (folder / "lib" / "b.py").write_text("b = 1\n")
+    (folder / "lib" / "a.py").write_text("a = 1\n")
+    (folder / "requirements.txt").write_text("websockets==17.4\n")
+    return folder
+
+
+@pytest.fixture
+def identity(app):
+    """Return the id of the app's release with these inputs, and its virtual environment."""
+
+    def of(host=None, **inputs):
+        planned = plan(host, **{"src": str(app), **inputs})["release"]
+        return planned["id"], os.path.basename(planned["venv"])
+
+    return of
+
+
+OTHER_PROCESSES = {
+    "command": {"command": "{venv}/bin/python -O app.py {socket}"},
+    "environment": {"environment": {"A": "1"}},
+    "secret": {"secrets": {"A": "1"}},
+    "user": {"user": "somebody"},
+    "numprocs": {"numprocs": 5},
+    "stopwaitsecs": {"stopwaitsecs": 31},
+    "drain rate": {"drain_rate": 1},
+    "ping interval": {"ping_interval": 21},
+    "interpreter": {"python": "/opt/python/bin/python3"},
+    "pip arguments": {"pip_args": ["--pre"]},
+}
+SAME_PROCESSES = {
+    "gate": {"gate_path": "/x", "gate_message": "x", "gate_timeout": 1, "gate_headers": {"Origin": "x"}},
+    "drain": {"drain_timeout": 1, "drain_interval": 2, "keep_releases": 3, "rollback_to": "0123456789ab"},
+    "nginx": {"listen": "80", "server_name": ["a.example"], "proxy_timeout": 99},
+    "host": {"max_connections": 99},
+    "play": {"serial": 1},
+    "package index": {"pip_index_url": "https://pypi.example/simple"},
+    "type of a number": {"numprocs": "4"},
+}
+
+
+@pytest.mark.parametrize("inputs", OTHER_PROCESSES.values(), ids=OTHER_PROCESSES)
+def test_other_processes_are_another_release(identity, inputs):
+    assert identity(**inputs)[0] != identity()[0]
+
+
+@pytest.mark.parametrize("inputs", SAME_PROCESSES.values(), ids=SAME_PROCESSES)
+def test_the_same_processes_are_the_same_release(identity, inputs):
+    assert identity(**inputs) == identity()
+
+
+def test_every_input_is_decided_about():
+    """A new input is another release, the same one, or part of its names and its files."""
+    elsewhere = {"app", "src", "repo", "version"}
+    decided = set().union(*OTHER_PROCESSES.values(), *SAME_PROCESSES.values(), elsewhere)
+    assert {f"websockets_{name}" for name in decided} == set(read("defaults/main.yml"))
+
+
+def test_the_interpreters_version_is_part_of_it(identity):
+    assert identity({"python": "3.11"}) != identity({"python": "3.13"})
+
+
+@pytest.mark.parametrize("template", ["program.conf.j2", "run.j2"])
+def test_what_the_role_makes_of_it_is_part_of_it(template):
+    found = {"app.py": ("file", "0")}
+    inputs = plan()["inputs"] | {"websockets_secrets": {}}
+    one, other = (release.derive(inputs, found, "", "3.13", [text])["id"] for text in ("a", "b"))
+    assert one != other
+    # … and these templates are what the plan takes for that.
+    assert template in load("action_plugins/websockets_plan.py")._DECIDING_TEMPLATES
+
+
+CHANGES = {
+    "content": lambda app: (app / "lib" / "a.py").write_text("a = 2\n"),
+    "new file": lambda app: (app / "new").touch(),
+    "file gone": lambda app: (app / "lib" / "a.py").unlink(),
+    "other name": lambda app: (app / "lib" / "a.py").rename(app / "lib" / "c.py"),
+    "executable": lambda app: (app / "app.py").chmod(0o755),
+    "link": lambda app: (app / "link").symlink_to("app.py"),
+}
+NO_CHANGES = {
+    "times": lambda app: os.utime(app / "app.py", (1, 1)),
+    "permissions that a umask makes": lambda app: (app / "app.py").chmod(0o600),
+    "the folder's permissions": lambda app: (app / "lib").chmod(0o700),
+    "rewritten with the same": lambda app: (app / "app.py").write_text((app / "app.py").read_text()),
+    "empty folder": lambda app: (app / "empty").mkdir(),
+}
+
+
+def test_the_order_of_variables_does_not_matter(identity):
+    one, other = {"A": "1", "B": "2"}, {"B": "2", "A": "1"}
+    assert identity(environment=one, secrets={"C": "3", "D": "4"}) == identity(
+        environment=other, secrets={"D": "4", "C": "3"}
+    )
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_other_files_are_another_release(identity, app, change):
+    before = identity()
+    change(app)
+    assert identity()[0] != before[0]
+    assert identity()[1] == before[1], "a code-only deploy installs nothing"
+
+
+@pytest.mark.parametrize("change", NO_CHANGES.values(), ids=NO_CHANGES)
+def test_the_same_files_are_the_same_release(identity, app, change):
+    before = identity()
+    change(app)
+    assert identity() == before
+
+
+def test_the_order_in_which_the_disk_lists_files_does_not_matter(identity, app, monkeypatch):
+    before, walk = identity(), os.walk
+
+    def backwards(top):
+        for parent, folders, files in walk(top):
+            folders.reverse()
+            files.reverse()
+            yield parent, folders, files
+
+    monkeypatch.setattr(source.os, "walk", backwards)
+    assert identity() == before
+
+
+def test_other_requirements_are_another_environment(identity, app):
+    before = identity()
+    (app / "requirements.txt").write_text("websockets==17.3\n")
+    after = identity()
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+
+
+def test_ids_of_another_place_are_the_same(identity, app, tmp_path):
+    """A colleague's checkout is in another folder."""
+    before = identity()
+    app.rename(tmp_path / "elsewhere")
+    assert identity(src=str(tmp_path / "elsewhere")) == before
+
+
+# Names
+
+
+def test_processes_and_their_sockets():
+    derived = plan(app="chat", numprocs=12)["release"]
+    assert derived["numprocs"] == len(derived["processes"]) == 12
+    assert derived["processes"][11] == {
+        "name": "chat_11",
+        "socket": f"/run/websockets/chat/{derived['id']}/chat_11.sock",
+        "peer": "/srv/websockets/chat/live/chat_11.sock",
+        "log": f"/var/log/websockets/chat/chat_11-{derived['id']}.log",
+    }
+    assert re.fullmatch("[0-9a-f]{12}", derived["id"])
+
+
+def test_a_release_is_called_the_same_by_its_names_alone():
+    derived = plan(app="chat")["release"]
+    assert derived | release.of("chat", derived["id"]) == derived
+
+
+def test_programs_are_the_apps_own(host):
+    mine, other = "0" * 12, "f" * 12
+    for name in (
+        *(f"websockets-chat-{identity}.conf" for identity in (other, mine)),
+        *("websockets.conf", f"websockets-chat-room-{mine}.conf", f"websockets-chat-{mine}.conf.bak", "chat.conf"),
+    ):
+        (host / "conf.d" / name).touch()
+    assert release.programs("chat") == [mine, other]
+    assert release.programs("room") == []
+
+
+# The live link
+
+
+def test_live(tmp_path):
+    assert release.live(str(tmp_path)) == ""
+    release.point(str(tmp_path / "live"), "/run/websockets/chat/0123456789ab")
+    assert release.live(str(tmp_path)) == "0123456789ab"
+
+
+def test_point_leaves_no_moment_without_the_link(tmp_path, monkeypatch):
+    link = tmp_path / "live"
+    release.point(str(link), "old")
+    seen = []
+    for name in ("symlink", "unlink", "rename"):
+        real = getattr(os, name)
+
+        def watched(*arguments, _real=real):
+            _real(*arguments)
+            seen.append(os.readlink(link))
+
+        monkeypatch.setattr(release.os, name, watched)
+    # What an interrupted run has left is no obstacle.
+    os.symlink("half", f"{link}.new")
+    release.point(str(link), "new")
+    assert seen[-1] == "new"
+    assert set(seen) == {"old", "new"}
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["live"]

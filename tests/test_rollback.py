@@ -1,0 +1,179 @@
+"""What is on a host to go back to, what a rollback chooses, and what is removed in time."""
+
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.websockets import inputs, release, unix
+from role import HOST, plan
+
+ONE, TWO, THREE, FOUR = "111111111111", "222222222222", "333333333333", "444444444444"
+
+
+def base():
+    return f"{release.BASE}/chat"
+
+
+@pytest.fixture
+def on_host(host):
+    """Put a release on the host, with its packages and its logs; live or not."""
+
+    def put(identity, since=None, previous="", venv="v"):
+        made = {**release.of("chat", identity), "venv": f"{base()}/venvs/{venv}", "user": "ws-chat", "files": {}}
+        made["processes"] = [{"name": "chat_00", "socket": "a", "peer": "b", "log": "c"}]
+        for folder in (made["path"], made["venv"], made["logs"]):
+            os.makedirs(folder, exist_ok=True)
+        Path(made["path"], "release.json").write_text(json.dumps(made))
+        for name in (f"chat_00-{identity}.log", f"chat_00-{identity}.log.1"):
+            Path(made["logs"], name).touch()
+        if since is not None:
+            release.went_live(made["path"], previous)
+            os.utime(f"{made['path']}/previous", (since, since))
+            release.point(made["live"], made["sockets"])
+        return made
+
+    return put
+
+
+def test_releases_are_read_with_their_history(on_host):
+    on_host(ONE, since=100)
+    on_host(TWO, since=200, previous=ONE)
+    on_host(THREE)
+    found = release.on_disk(base())
+    history = {identity: (record.get("since"), record.get("previous")) for identity, record in found.items()}
+    assert history == {ONE: (100, ""), TWO: (200, ONE), THREE: (None, None)}
+    assert release.on_disk(f"{release.BASE}/other") == {}
+
+
+def test_a_rollback_is_no_step_of_the_history(on_host):
+    """Back and back again leads further back, not round in a circle."""
+    on_host(ONE, since=100)
+    made = on_host(TWO, since=200, previous=ONE)
+    release.went_live(made["path"], None)
+    record = release.on_disk(base())[TWO]
+    assert record["previous"] == ONE
+    assert record["since"] > 200
+
+
+# Where to
+
+
+def go_back(on_host, **given):
+    planned = plan({"live": release.live(base()), "releases": release.on_disk(base())}, "rollback", app="chat", **given)
+    return planned["release"]["id"]
+
+
+@pytest.fixture
+def three(on_host):
+    on_host(ONE, since=100)
+    on_host(TWO, since=200, previous=ONE)
+    on_host(THREE, since=300, previous=TWO)
+    on_host(FOUR)
+    return on_host
+
+
+def test_back_to_the_one_before(three):
+    assert go_back(three) == TWO
+
+
+def test_back_to_the_one_that_is_named(three):
+    assert go_back(three, rollback_to=ONE) == ONE
+
+
+def test_no_code_is_looked_at(three):
+    assert go_back(three, src="/nonexistent") == TWO
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        pytest.param(FOUR, f"{FOUR} is not on this host or has never been live", id="never live"),
+        pytest.param("0" * 12, f"{'0' * 12} is not on this host or has never been live", id="not there"),
+        pytest.param(THREE, "that release is live already", id="live"),
+    ],
+)
+def test_a_release_to_which_nobody_can_go_back(three, given, why):
+    with pytest.raises(inputs.InputError) as error:
+        go_back(three, rollback_to=given)
+    assert str(error.value) == f"websockets_rollback_to is '{given}': {why}; it can go back to {ONE}, {TWO}."
+
+
+def test_nothing_to_go_back_to(on_host):
+    with pytest.raises(inputs.InputError) as error:
+        plan({**HOST}, "rollback", app="chat")
+    assert str(error.value) == "websockets_app is 'chat': it has no live release on this host; deploy it first."
+    on_host(ONE, since=100)
+    with pytest.raises(inputs.InputError) as error:
+        go_back(on_host)
+    assert str(error.value) == (
+        f"websockets_rollback_to is '': {ONE} is the first release of chat, there is nothing to go back to;"
+        " there is no other release on this host."
+    )
+
+
+def test_the_one_before_was_removed(three):
+    shutil.rmtree(f"{release.BASE}/chat/releases/{TWO}")
+    with pytest.raises(inputs.InputError, match=f"{TWO} is not on this host .* it can go back to {ONE}"):
+        go_back(three)
+
+
+def test_the_plan_of_a_removal(on_host):
+    on_host(ONE, since=100)
+    planned = plan({"live": ONE}, "remove", app="chat")
+    assert (planned["release"]["id"], planned["release"]["processes"]) == (ONE, [])
+
+
+# What goes in time
+
+
+@pytest.mark.parametrize(("keep", "gone"), [(9, [FOUR]), (3, [FOUR]), (2, [ONE, FOUR]), (1, [ONE, FOUR])])
+def test_prune_keeps_the_newest_the_live_one_and_the_one_before(three, keep, gone):
+    assert release.prune(base(), keep) == gone
+    assert sorted({ONE, TWO, THREE, FOUR} - set(gone)) == sorted(release.on_disk(base()))
+    logs = {name.split("-")[1][:12] for name in os.listdir(f"{release.LOG}/chat")}
+    assert logs == {ONE, TWO, THREE, FOUR} - set(gone)
+    assert release.prune(base(), keep) == []
+
+
+def test_prune_after_a_rollback_keeps_what_is_live(three):
+    """The live release may be the oldest."""
+    release.point(f"{base()}/live", f"{release.RUN}/chat/{ONE}")
+    assert release.prune(base(), 1) == [TWO, FOUR]
+
+
+def test_prune_removes_packages_that_nobody_uses_and_half_built_releases(on_host):
+    on_host(ONE, since=100, venv="old")
+    on_host(TWO, since=200, previous=ONE, venv="old")
+    on_host(THREE, since=300, previous=TWO, venv="new")
+    for leftover in (f"{base()}/venvs/nobodys", f"{base()}/releases/.{FOUR}.partial"):
+        os.makedirs(leftover)
+    assert release.prune(base(), 2) == [ONE]
+    assert sorted(os.listdir(f"{base()}/venvs")) == ["new", "old"]
+    release.prune(base(), 1)
+    assert sorted(os.listdir(f"{base()}/releases")) == [TWO, THREE]
+
+
+# Who is connected
+
+
+def test_connections_are_counted_by_socket(short_path):
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as idle:
+        for name, listener in (("busy", busy), ("idle", idle)):
+            listener.bind(f"{short_path}/{name}.sock")
+            listener.listen()
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+        for client in clients:
+            client.connect(f"{short_path}/busy.sock")
+        served = [busy.accept()[0] for _ in clients]
+        counted = {f"{short_path}/busy.sock": 3, f"{short_path}/idle.sock": 0}
+        assert unix.connections(str(short_path)) == counted
+        assert unix.connections(f"{short_path}x") == {}
+        clients.pop().close()
+        served.pop(-1).close()
+        assert unix.connections(str(short_path))[f"{short_path}/busy.sock"] == 2
+        for end in (*clients, *served):
+            end.close()
+    assert sum(unix.connections(str(short_path)).values()) == 0

@@ -1,0 +1,266 @@
+"""A release that starts under a real supervisord, from the role's own templates: the gate, and what is left if it fails."""
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible.module_utils.websockets import handshake, release
+from ansible.module_utils.websockets.supervisor import Supervisor
+from role import ECHO, load, plan, put_in_place
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import unix_connect
+
+start = load("library/websockets_start.py")
+drain = load("library/websockets_drain.py")
+
+# This interpreter has the websockets library: no virtual environment has to be made.
+ECHO_COMMAND = f"{sys.executable} app.py {{socket}}"
+
+pytestmark = pytest.mark.usefixtures("supervisord")
+
+
+@pytest.fixture
+def planned(host):
+    """Put a release in place and return the plan of it; its processes run as whoever runs the tests."""
+
+    def put(code=None, **inputs):
+        folder = ECHO
+        if code is not None:
+            folder = host / f"app-{len(os.listdir(host))}"
+            folder.mkdir()
+            (folder / "app.py").write_text(code)
+        given = {"command": ECHO_COMMAND, "numprocs": 2, "gate_message": "hello", "gate_timeout": 20}
+        made = plan(**{"src": str(folder), "user": "nobody-yet", **given, **inputs})
+        made["release"]["user"] = str(os.getuid())
+        put_in_place(made)
+        return made
+
+    return put
+
+
+def run(module, capsys, made, **arguments):
+    """Run a module as Ansible does, and return its result."""
+    with patch_module_args({"run": made["run"], **arguments}), pytest.raises(SystemExit):
+        module.main()
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def start_module(capsys):
+    return lambda made, **changed: run(
+        start,
+        capsys,
+        made,
+        **{"release": made["release"], "minfds": 256, "probe": made["probe"], "headers": {}, **changed},
+    )
+
+
+@pytest.fixture
+def drain_module(capsys):
+    return lambda made, **changed: run(
+        drain,
+        capsys,
+        made,
+        **{"app": "echo", "keep": made["release"]["id"], "timeout": 0, "interval": 0, "keep_releases": 5, **changed},
+    )
+
+
+def answers(made):
+    for process in made["release"]["processes"]:
+        handshake.probe(process["socket"], message="hello")
+
+
+def pids(made):
+    return [process["pid"] for process in Supervisor().processes(made["release"]["program"]).values()]
+
+
+# A release that works
+
+
+def test_every_process_answers_on_its_own_socket(planned, start_module):
+    made = planned(numprocs=3)
+    assert start_module(made)["changed"] is True
+    answers(made)
+    made_there = sorted(path.name for path in Path(made["release"]["sockets"]).glob("*.sock"))
+    assert made_there == ["echo_00.sock", "echo_01.sock", "echo_02.sock"]
+    assert len(set(pids(made))) == 3
+
+
+def test_nginxs_group_and_nobody_else_may_connect(planned, start_module):
+    made = planned()
+    start_module(made)
+    folder = os.stat(made["release"]["sockets"])
+    assert folder.st_mode & 0o7777 == 0o2750
+    for process in made["release"]["processes"]:
+        assert os.stat(process["socket"]).st_mode & 0o777 == 0o770
+
+
+def test_a_second_start_changes_nothing(planned, start_module):
+    made = planned()
+    start_module(made)
+    before = pids(made)
+    assert start_module(made)["changed"] is False
+    assert pids(made) == before
+
+
+def test_a_process_that_somebody_has_stopped_is_started(planned, start_module):
+    made = planned()
+    start_module(made)
+    Supervisor().call("stopProcess", f"{made['release']['program']}:echo_01", True)
+    before = pids(made)[0]
+    assert start_module(made)["changed"] is True
+    answers(made)
+    assert pids(made)[0] == before
+
+
+def test_a_new_release_starts_beside_the_old_one_which_is_then_stopped(planned, start_module, drain_module):
+    old, new = planned(), planned(environment={"LOG_LEVEL": "debug"})
+    start_module(old)
+    before = pids(old)
+    start_module(new)
+    assert pids(old) == before
+    answers(old)
+    answers(new)
+    release.point(new["release"]["live"], new["release"]["sockets"])
+    release.went_live(new["release"]["path"], old["release"]["id"])
+    drained = drain_module(new)
+    assert (drained["changed"], drained["drained"]) == (True, [old["release"]["id"]])
+    assert pids(old) == []
+    assert not os.path.exists(old["release"]["sockets"])
+    answers(new)
+    assert drain_module(new)["changed"] is False
+
+
+def test_a_process_that_dies_comes_back(planned, start_module, eventually):
+    made = planned(numprocs=1)
+    start_module(made)
+    (before,) = pids(made)
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: pids(made) not in ([before], [0]))
+    start_module(made)
+    answers(made)
+
+
+def test_processes_go_with_a_supervisord_that_is_killed(planned, start_module, supervisord, eventually):
+    """Otherwise the next supervisord would start a second set beside them, on the same sockets."""
+    made = planned()
+    start_module(made)
+    alive = pids(made)
+    with unix_connect(made["release"]["processes"][0]["socket"]) as client:
+        supervisord.kill()
+        # They end as they would by a deploy: no client is cut off without a close frame.
+        with pytest.raises(ConnectionClosed):
+            client.recv(timeout=10)
+        assert client.close_code in (1001, 1012)
+
+    def all_ended():
+        # /proc/PID/exe of a process that has ended, reaped or not, has no target.
+        return not [pid for pid in alive if os.path.exists(f"/proc/{pid}/exe")]
+
+    eventually(all_ended)
+
+
+# A release that does not
+
+HANGS = "import signal; signal.pause()"
+CRASHES = "import sys; print('first line', flush=True); sys.exit('no database')"
+# Answers, but not with the same message.
+SHOUTS = f"exec(open('{ECHO}/app.py').read().replace('send(message)', 'send(message.upper())'))"
+# Only the first process works.
+HALF = "import os\nif os.environ['SUPERVISOR_PROCESS_NAME'] != 'echo_00': raise SystemExit('second')\n" + (
+    f"exec(open('{ECHO}/app.py').read())"
+)
+
+FAILING = {
+    "crashes at once": (
+        CRASHES,
+        "echo_00.sock does not exist (the app has not created its socket)",
+        "BACKOFF",
+        "no database",
+    ),
+    "never listens": (
+        HANGS,
+        "echo_00.sock does not exist (the app has not created its socket)",
+        "STARTING|RUNNING",
+        " is empty.",
+    ),
+    "answers something else": (
+        SHOUTS,
+        "echo_00.sock answered b'HELLO' to the message 'hello'",
+        "STARTING|RUNNING",
+        "connection closed",
+    ),
+    "one of two": (HALF, "echo_01.sock does not exist (the app has not created its socket)", "BACKOFF", "second"),
+}
+
+
+@pytest.mark.parametrize(("code", "why", "state", "log"), FAILING.values(), ids=FAILING)
+def test_a_release_that_fails_its_gate_leaves_nothing_behind(planned, start_module, code, why, state, log):
+    serving = planned()
+    start_module(serving)
+    before = pids(serving)
+    made = planned(code, gate_timeout=1)
+    failed = start_module(made)
+    bad = made["release"]
+    assert failed["failed"]
+    assert failed["msg"].startswith(
+        f"Release {bad['id']} has not passed the gate and gets no traffic; what was serving still serves."
+        f" {bad['sockets']}/{why}. supervisord says "
+    )
+    assert re.search(f" is ({state})", failed["msg"])
+    assert log in failed["msg"].splitlines()[-1]
+    # Nothing of it is left, and nobody else has noticed.
+    assert Supervisor().processes(bad["program"]) == {}
+    assert release.programs("echo") == [serving["release"]["id"]]
+    assert not os.path.exists(bad["sockets"])
+    assert pids(serving) == before
+    answers(serving)
+
+
+def test_a_crash_is_told_at_once(planned, start_module):
+    """There is no use in waiting for a process that has ended, however long the gate may take."""
+    made = planned(CRASHES, gate_timeout=600)
+    begun = time.monotonic()
+    assert start_module(made)["failed"]
+    assert time.monotonic() - begun < 30
+
+
+def test_a_live_release_that_does_not_answer_is_not_removed(planned, start_module):
+    made = planned(SHOUTS, gate_timeout=1)
+    release.point(made["release"]["live"], made["release"]["sockets"])
+    failed = start_module(made)
+    assert failed["msg"].startswith(f"The live release {made['release']['id']} does not answer. ")
+    assert all(pids(made))
+    assert release.programs("echo") == [made["release"]["id"]]
+
+
+def test_somebody_elses_broken_file_stops_the_start_and_nothing_else(planned, start_module, host):
+    (host / "conf.d" / "broken.conf").write_text("[program:broken]\nnumprocs = many\ncommand = x\n")
+    made = planned()
+    failed = start_module(made)
+    assert "CANT_REREAD" in failed["msg"]
+    assert "broken.conf" in failed["msg"]
+    assert release.programs("echo") == []
+
+
+def test_the_headers_of_the_gate_are_sent(planned, start_module):
+    code = f"source = open('{ECHO}/app.py').read()\n" + (
+        'exec(source.replace(\'if request.path == "/healthz":\', \'if request.headers["X-Token"] != "t":\'))'
+    )
+    made = planned(code, gate_timeout=1)
+    refused = start_module(made, headers={"X-Token": "wrong"})
+    assert "refused the handshake: HTTP/1.1 200 OK" in refused["msg"]
+    assert start_module(made, headers={"X-Token": "t"})["changed"] is True
+
+
+def test_a_check_starts_nothing(planned, start_module):
+    made = planned()
+    assert start_module(made, _ansible_check_mode=True)["changed"] is True
+    assert Supervisor().processes(made["release"]["program"]) == {}
+    assert release.programs("echo") == []

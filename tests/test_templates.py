@@ -1,0 +1,339 @@
+"""Templates, rendered by Ansible itself and judged by the programs that read them."""
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ansible.module_utils.websockets import nginx
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from role import ROLE, plan, render
+from supervisor.options import ServerOptions
+
+INPUTS = {
+    "defaults": {},
+    "one process": {"numprocs": 1},
+    "many processes": {"numprocs": 512, "max_connections": 1000000},
+    "names with - and _": {"app": "a-b_c-1"},
+    "longest name": {"app": "a" * 34, "user": "u" * 32},
+    "port alone": {"listen": "18080"},
+    "IPv6": {"listen": "[::]:18080"},
+    "several names, with a wildcard": {"server_name": ["*.example.com", "ws_1.example.com", "192.0.2.1"]},
+    "long timeouts": {"ping_interval": 86399, "proxy_timeout": 86400, "stopwaitsecs": 86400},
+}
+every_input = pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
+
+
+# nginx
+
+
+@every_input
+def test_nginx_takes_the_site(nginx_folder, inputs):
+    planned = plan(**inputs)
+    files = {
+        nginx.MAIN: nginx.tune(nginx.read(nginx.MAIN), planned["worker_connections"], planned["worker_connections"]),
+        f"{nginx_folder}/conf.d/websockets-{planned['release']['app']}.conf": render("site.conf.j2", planned),
+    }
+    words = nginx.test(files)
+    # A warning here would be in everybody's log; how many files the machine allows is the machine's matter.
+    warnings = [line for line in words.splitlines() if "[warn]" in line and "RLIMIT_NOFILE" not in line]
+    assert [line for line in warnings if "open file resource limit" not in line] == []
+
+
+def test_nginx_takes_two_apps_beside_each_other(nginx_folder):
+    sites = {
+        f"{nginx_folder}/conf.d/websockets-{app}.conf": render(
+            "site.conf.j2", plan(app=app, server_name=[f"{app}.example"])
+        )
+        for app in ("chat", "chat-room")
+    }
+    assert "[warn]" not in nginx.test(sites)
+
+
+def test_nginx_warns_of_two_apps_with_one_name(nginx_folder):
+    sites = {
+        f"{nginx_folder}/conf.d/websockets-{app}.conf": render("site.conf.j2", plan(app=app))
+        for app in ("chat", "room")
+    }
+    assert 'conflicting server name "localhost" on 127.0.0.1:8080' in nginx.test(sites)
+
+
+@every_input
+def test_nginxs_peers_are_the_releases_processes(inputs):
+    planned = plan(**inputs)
+    site = render("site.conf.j2", planned)
+    peers = re.findall(r"(?m)^    server unix:(\S+) max_fails=0;$", site)
+    assert peers == [process["peer"] for process in planned["release"]["processes"]]
+
+
+def test_the_site_is_the_same_for_the_next_release():
+    """A deploy of new code must not reload nginx."""
+    assert render("site.conf.j2", plan()) == render("site.conf.j2", plan(environment={"A": "1"}, command="x {socket}"))
+
+
+# Supervisor
+
+
+@pytest.fixture
+def options(tmp_path, monkeypatch):
+    """Return what Supervisor's own parser reads in these files, included as on Debian."""
+
+    def parse(**files):
+        folder = tmp_path / "conf.d"
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / f"{name}.conf").write_text(text)
+        main = tmp_path / "supervisord.conf"
+        main.write_text(f"[supervisord]\nlogfile={tmp_path}/log\nminfds=1024\n[include]\nfiles = {folder}/*.conf\n")
+        # Supervisor wants the folders of logs to be there already; here is no host.
+        monkeypatch.setattr("supervisor.datatypes.existing_dirpath", lambda path: path)
+        parsed = ServerOptions()
+        parsed.realize(["-c", str(main)])
+        return parsed
+
+    return parse
+
+
+@pytest.fixture
+def users(monkeypatch):
+    """Supervisor looks up the user of a program; this one has not been made."""
+    made = {}
+    monkeypatch.setattr("supervisor.options.name_to_uid", lambda name: made.setdefault(name, len(made) + 5000))
+    return made
+
+
+@every_input
+def test_supervisor_reads_the_program_as_it_is_meant(options, users, inputs):
+    planned = plan(**inputs)
+    release = planned["release"]
+    (group,) = options(program=render("program.conf.j2", planned)).process_group_configs
+    assert group.name == release["program"]
+    logs = {process.name: process.stdout_logfile for process in group.process_configs}
+    assert logs == {process["name"]: process["log"] for process in release["processes"]}
+    for process in group.process_configs:
+        read = {
+            name: getattr(process, name)
+            for name in (
+                "command",
+                "directory",
+                "uid",
+                "umask",
+                "autostart",
+                "stopwaitsecs",
+                "stopsignal",
+                "redirect_stderr",
+            )
+        }
+        assert read == {
+            "command": f"/bin/sh {release['path']}/run",
+            "directory": release["code"],
+            "uid": users[release["user"]],
+            "umask": 0o007,
+            "autostart": True,
+            "stopwaitsecs": planned["inputs"]["websockets_stopwaitsecs"],
+            "stopsignal": 15,
+            "redirect_stderr": True,
+        }
+        assert process.autorestart is not False
+        assert process.stdout_logfile_maxbytes * process.stdout_logfile_backups > 0, "a log without end fills the disk"
+
+
+@pytest.mark.parametrize("template", ["program.conf.j2", "supervisord.conf.j2"])
+def test_supervisor_knows_every_option(template):
+    """It accepts misspelt names silently: each one has to be in its own source."""
+    import supervisor.options
+
+    source = Path(supervisor.options.__file__).read_text()
+    for name in re.findall(r"(?m)^(\w+) = ", render(template, plan())):
+        assert re.search(rf"""['"]{name}['"]""", source), f"{template}: {name}"
+
+
+@pytest.mark.parametrize("debians", [1024, 100000], ids=["more than Debian's", "never less than the host has"])
+def test_minfds_counts_although_it_is_in_an_included_file(options, debians):
+    """Debian's file sets it as well."""
+    planned = plan({"minfds": debians}, max_connections=4096)
+    assert options(websockets=render("supervisord.conf.j2", planned)).minfds == max(4352, debians)
+
+
+def test_supervisor_reads_two_apps_and_the_hosts_file_together(options, users):
+    texts = {app: render("program.conf.j2", plan(app=app)) for app in ("chat", "room")}
+    parsed = options(websockets=render("supervisord.conf.j2", plan()), **texts)
+    assert sorted(group.name.split("-")[0] for group in parsed.process_group_configs) == ["chat", "room"]
+
+
+# The script that starts a process, run by the real /bin/sh
+
+# What shells, Ansible, Supervisor and this role would each like to make something else of.
+NASTY = [
+    *(
+        "'",
+        '"',
+        "`id`",
+        "$HOME",
+        "${HOME}",
+        "$(id)",
+        "\\",
+        "\\\\",
+        "\\n",
+        "\n",
+        "\r\n",
+        "\t",
+        " ",
+        "  ",
+        "*",
+        "?",
+        "~",
+        "#",
+        "!",
+        ";",
+    ),
+    *(
+        "&&",
+        "|",
+        ">",
+        "%",
+        "%(ENV_HOME)s",
+        "%%",
+        "{{",
+        "}}",
+        "{{ 7 * 7 }}",
+        "{% raw %}",
+        "{#",
+        "{",
+        "}",
+        '{"a": {"b": [1]}}',
+        "é",
+        "✓",
+        "😀",
+    ),
+    *("{sockets}", "{ socket }", "$socket", "-n", "=", "", "\x01", "\x7f", "\u2028", "\ufeff"),
+]
+PIECES = st.sampled_from(NASTY) | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+VALUES = st.lists(PIECES, max_size=6).map("".join)
+hypothesis_settings = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def process(host):
+    """Run the script of a release for its process echo_01, and return what it has written, split at zero bytes."""
+
+    def run(environment=None, secrets=None, command="/usr/bin/env -0", **inputs):
+        # Values that a person has marked as !unsafe, or that come from a vault, are not templates; neither are these.
+        planned = plan(
+            command="x {socket}", user="nobody-yet", secrets=secrets or {}, environment=environment or {}, **inputs
+        )
+        planned["inputs"]["websockets_command"] = command
+        script = host / "run-script"
+        script.write_text(render("run.j2", planned, websockets_secrets=secrets or {}))
+        caller = {"PATH": os.environ["PATH"], "SUPERVISOR_PROCESS_NAME": "echo_01", "SUPERVISOR_ENABLED": "1"}
+        done = subprocess.run(["/bin/sh", script], env=caller, cwd=host, capture_output=True, check=True)
+        assert done.stderr == b""
+        # What the script leaves out in turn: a shell may add PWD, OLDPWD, SHLVL and _.
+        words = done.stdout.decode().removesuffix("\0").split("\0")
+        return SimpleNamespace(release=planned["release"], words=words)
+
+    return run
+
+
+def environment_of(done):
+    return dict(word.partition("=")[::2] for word in done.words)
+
+
+@hypothesis_settings
+@given(plain=VALUES, secret=VALUES)
+@example(plain="", secret="\n")
+@example(plain="'\"$`\\{{ x }}%s", secret="a\n\n")
+def test_values_reach_the_process_as_they_are(process, plain, secret):
+    seen = environment_of(process({"PLAIN": plain}, {"SECRET": secret}))
+    assert (seen["PLAIN"], seen["SECRET"]) == (plain, secret)
+
+
+@hypothesis_settings
+@given(words=st.lists(VALUES.map(lambda value: value.replace("\n", "")), min_size=1, max_size=6))
+@example(words=["-"])
+@example(words=["", ""])
+def test_words_reach_the_program_as_they_are(process, words):
+    command = shlex.join(["/usr/bin/printf", "%s\\0", *words])
+    assert process(command=command).words == words
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("{socket}", "{sockets}/echo_01.sock"),
+        ("unix:{socket}", "unix:{sockets}/echo_01.sock"),
+        ("{socket},{socket}", "{sockets}/echo_01.sock,{sockets}/echo_01.sock"),
+        ("{venv}/bin/python", "{venv}/bin/python"),
+        ("{release}/conf", "{code}/conf"),
+        ("a b {socket}'\"$x", "a b {sockets}/echo_01.sock'\"$x"),
+        ("every {ping_interval} s", "every 21 s"),
+        ('{{"a": "{socket}"}}', '{{"a": "{sockets}/echo_01.sock"}}'),
+    ],
+)
+def test_placeholders(process, text, meaning):
+    text = text.replace("{{", "{").replace("}}", "}")
+    done = process({"A": text}, ping_interval=21)
+    assert environment_of(done)["A"] == meaning.format(**done.release)
+    done = process(command=shlex.join(["/usr/bin/printf", "%s\\0", text]), ping_interval=21)
+    assert done.words == [meaning.format(**done.release)]
+
+
+def test_every_process_is_told_the_ping_interval(process):
+    assert environment_of(process(ping_interval=21))["WEBSOCKETS_PING_INTERVAL"] == "21"
+
+
+def test_numbers(process):
+    seen = environment_of(process({"A": 1, "B": 2.5, "C": "007", "D": "yes"}))
+    assert [seen[name] for name in "ABCD"] == ["1", "2.5", "007", "yes"]
+
+
+def test_the_folder_of_the_sockets_is_made_after_a_reboot(process, host):
+    release = process().release
+    assert stat.filemode(os.stat(release["sockets"]).st_mode) == "drwxr-s---"
+    process()  # and is no obstacle once it is there
+
+
+@pytest.mark.parametrize("name", ["PATH", "socket", "IFS", "HOME", "LD_LIBRARY_PATH", "ENV", "LC_ALL", "PS4"])
+def test_a_variable_of_the_app_does_not_change_how_it_is_started(process, name):
+    """The script's own words and commands are not the app's."""
+    done = process({name: "/x"}, command="/usr/bin/printf '%s\\0' {socket}")
+    assert done.words == [f"{done.release['sockets']}/echo_01.sock"]
+    assert environment_of(process({name: "/x"}))[name] == "/x"
+
+
+# The rest
+
+
+@every_input
+def test_tmpfiles_are_the_releases_folders(inputs):
+    planned = plan(**inputs)
+    release = planned["release"]
+    lines = [line.split() for line in render("tmpfiles.conf.j2", planned).splitlines() if not line.startswith("#")]
+    modes = {path: (mode, user, group) for kind, path, mode, user, group in lines if kind == "d"}
+    assert len(modes) == len(lines)
+    for folder in (
+        release["base"],
+        os.path.dirname(release["path"]),
+        os.path.dirname(release["venv"]),
+        release["logs"],
+    ):
+        assert modes[folder][1] == "root", "the app must not be able to replace its own code"
+    assert modes[release["run"]] == ("2750", release["user"], "www-data")
+
+
+def test_the_init_script_is_one_for_the_real_shell(tmp_path):
+    script = tmp_path / "websockets-tmpfiles"
+    script.write_text(render("websockets-tmpfiles.init.j2", plan()))
+    assert subprocess.run(["/bin/sh", script, "nonsense"], capture_output=True).returncode == 2
+    # insserv and systemd read its head.
+    assert re.search(r"(?m)^# Provides: +websockets-tmpfiles$", script.read_text())
+
+
+@pytest.mark.parametrize("template", sorted(path.name for path in (ROLE / "templates").iterdir()))
+def test_every_file_says_who_writes_it(template):
+    assert "Ansible managed" in "".join(render(template, plan()).splitlines()[:2])
