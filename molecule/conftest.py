@@ -154,7 +154,7 @@ def wait(host):
     """Repeat a shell condition on the host until it holds."""
 
     def until(condition, seconds=15):
-        done = host.run("timeout %s sh -c %s", seconds, f"until {condition}; do sleep 0.1; done")
+        done = host.run("timeout %s sh -c %s", str(seconds), f"until {condition}; do sleep 0.1; done")
         assert done.rc == 0, f"not within {seconds} s: {condition}"
 
     return until
@@ -163,6 +163,10 @@ def wait(host):
 class Report(dict):
     """The report of molecule/load/client.py, filled when the load ends."""
 
+    def codes(self):
+        """Return {close code: how many clients saw it}."""
+        return {int(code): count for code, count in self["summary"]["closes"].items()}
+
     def harm(self):
         """Return what no client should have noticed, empty if there is nothing."""
         found = {
@@ -170,7 +174,7 @@ class Report(dict):
             "lost": self["lost"],
             "closes": [close for close in self["closes"] if close[1] not in (1001, 1012)],
         }
-        return {what: events[:5] + [f"{len(events)} of them"] for what, events in found.items() if events}
+        return {what: [*events[:5], f"{len(events)} of them"] for what, events in found.items() if events}
 
 
 @pytest.fixture(scope="module")

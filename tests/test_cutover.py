@@ -162,7 +162,7 @@ def test_a_release_that_fails_its_proof_is_taken_back(started, cut_over, nginx_f
     before = configuration(nginx_folder)
     second = started(2)
     site = render("site.conf.j2", second).replace("proxy_set_header Upgrade $http_upgrade;", "")
-    done = cut_over(second, site=site, probe={**second["probe"], "timeout": 0})
+    done = cut_over(second, site=site)
     assert done["msg"].startswith(
         f"Release {second['release']['id']} does not answer through nginx at 127.0.0.1:{port};"
         " nginx and the live link are as they were. refused the handshake: HTTP/1.1 "

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import time
 
 import pytest
 
@@ -15,7 +16,7 @@ def version(tmp_path):
     def make(name, size=0):
         folder = tmp_path / name
         shutil.copytree(ECHO, folder)
-        (folder / "version").write_text(name + "." * size)
+        (folder / "version").write_text(f"{name} {time.time_ns()}" + "." * size)  # no earlier run has deployed it
         return {"websockets_src": str(folder)}
 
     return make

@@ -54,15 +54,15 @@ def main():
     if module.check_mode:
         module.exit_json(changed=bool(ids), drained=ids)
     old = [releases.of(app, identity) for identity in ids]
-    try:
-        with lock.held(module.params["run"]):
+    with lock.hold(module):
+        try:
             left = wait(old, module.params["timeout"])
             for release in old:
                 Supervisor().retire(release, module.params["interval"])
             pruned = releases.prune(f"{releases.BASE}/{app}", module.params["keep_releases"])
-            lock.end(module.params["run"])
-    except (lock.LockError, SupervisorError, OSError) as error:
-        module.fail_json(msg=f"{keep or app} serves, but releases {ids} have not been drained: {error}")
+        except (SupervisorError, OSError) as error:
+            module.fail_json(msg=f"{keep or app} serves, but releases {ids} have not been drained: {error}")
+        lock.end(module.params["run"])
     module.exit_json(changed=bool(ids or pruned), drained=ids, clients_told=left, pruned=pruned)
 
 

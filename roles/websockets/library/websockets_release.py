@@ -125,14 +125,14 @@ def main():
         module.exit_json(changed=False)
     if not module.check_mode:
         os.umask(0o022)
-        try:
-            with lock.held(module.params["run"]):
+        with lock.hold(module):
+            try:
                 if os.path.exists(release["path"]):
                     install(module, release["venv"], release["code"])
                 else:
                     build(module, release)
-        except (lock.LockError, OSError) as error:
-            module.fail_json(msg=f"The release cannot be built; what was serving still serves. {error}")
+            except OSError as error:
+                module.fail_json(msg=f"The release cannot be built; what was serving still serves. {error}")
     module.exit_json(
         changed=True,
         diff={

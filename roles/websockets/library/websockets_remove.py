@@ -25,14 +25,14 @@ def main():
     )
     path = module.params["site_file"]
     files = {path: None} if os.path.exists(path) else {}
-    try:
-        if files:
-            nginx.test(files)
-        if not module.check_mode:
-            with lock.held(module.params["run"]):
+    with lock.hold(module):
+        try:
+            if files:
+                nginx.test(files)
+            if not module.check_mode:
                 nginx.apply(files)
-    except (lock.LockError, nginx.NginxError, OSError) as error:
-        module.fail_json(msg=f"The app stays as it is: {error}")
+        except (nginx.NginxError, OSError) as error:
+            module.fail_json(msg=f"The app stays as it is: {error}")
     module.exit_json(changed=bool(files), diff={"before": f"{path}\n" if files else "", "after": ""})
 
 

@@ -100,11 +100,8 @@ def main():
     release, probe, headers = (module.params[name] for name in ("release", "probe", "headers"))
     if module.check_mode:
         module.exit_json(changed=not os.path.lexists(release["program_file"]))
-    try:
-        with lock.held(module.params["run"]):
-            start_and_gate(module, release, probe, headers)
-    except lock.LockError as error:
-        module.fail_json(msg=str(error))
+    with lock.hold(module):
+        start_and_gate(module, release, probe, headers)
 
 
 def start_and_gate(module, release, probe, headers):

@@ -56,6 +56,19 @@ def held(run, take=False, ended=""):
         _write(file, run if _read(file) else None)
 
 
+@contextlib.contextmanager
+def hold(module):
+    """Hold the lock for one task of the run in the module's parameter ``run``, or fail. A check needs no lock."""
+    if module.check_mode:
+        yield
+        return
+    try:
+        with held(module.params["run"]):
+            yield
+    except LockError as error:
+        module.fail_json(msg=str(error))
+
+
 def end(run):
     """End a run's hold; nothing happens if it has none."""
     with open(PATH, "a+", encoding="utf-8") as file:
