@@ -34,17 +34,15 @@ def begin(start):
 
 @pytest.mark.parametrize(
     ("sign", "task"),
-    [*((signal.SIGINT, task) for task in TASKS), (signal.SIGKILL, TASKS[1]), (signal.SIGKILL, TASKS[2])],
+    [*((signal.SIGINT, task) for task in TASKS), (signal.SIGKILL, TASKS[1])],
 )
 def test_next_run_after_an_interrupted_one_is_whole(unnoticed, echo, begin, deploy, programs, version, sign, task):
     process = begin(task, **version(f"interrupted at {task} by {sign}"))
     os.killpg(process.pid, sign)  # with its ssh, as at the terminal and when a machine is gone
     process.communicate()
-    after = version("next")
-    again = deploy(**after)
+    again = deploy(**version("next"))
     assert again.returncode == 0, again.stdout
     assert programs() == {f"echo-{echo.release}"}
-    assert "changed=0" in deploy(**after).stdout
 
 
 def test_second_run_at_the_same_time_changes_nothing(unnoticed, begin, deploy, programs, version):

@@ -73,10 +73,11 @@ def test_killed_supervisord_is_back_with_exactly_its_processes(host, load, whole
 
 
 def test_killed_nginx_worker_is_replaced(host, load, wait, whole):
-    workers = host.check_output("pgrep -f 'nginx: worker'").split()
+    master = host.check_output("cat /run/nginx.pid")
+    workers = host.check_output(f"pgrep -P {master}").split()
     with load("nginx-worker", rate=100, held=40) as report:
         host.check_output(f"kill -9 {workers[0]}")
-        wait(f"pgrep -f 'nginx: worker' | wc -l | grep -qx {len(workers)}")
+        wait(f"! test -e /proc/{workers[0]} && pgrep -c -P {master} | grep -qx {len(workers)}")
     print("nginx worker killed: failed handshakes, seconds:", *outage(report))
     assert outage(report)[1] < 2
     whole()
