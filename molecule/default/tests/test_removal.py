@@ -1,0 +1,21 @@
+"""The second app goes, with everything of it and nothing of the first. Its own tests have run by then."""
+
+
+def test_removed_app_is_gone_and_the_other_has_not_noticed(host, echo, asgi, play, client):
+    client(asgi.url)
+    before = echo.release, echo.pids()
+    removed = play("remove", websockets_app="asgi", app_to_remove="asgi")
+    assert removed.returncode == 0, removed.stdout
+    found = host.run("find /etc /srv /run /var/log -name '*asgi*' -o -user ws-asgi").stdout.splitlines()
+    assert [path for path in found if not path.endswith("-")] == []  # passwd- and group- are passwd's own backups
+    assert not host.user("ws-asgi").exists
+    assert "asgi" not in host.check_output("supervisorctl status")
+    assert not host.socket("tcp://0.0.0.0:8081").is_listening
+    assert (echo.release, echo.pids()) == before
+    client(echo.url)
+
+
+def test_app_of_another_name_is_not_removed(play):
+    refused = play("remove", app_to_remove="asgi")
+    assert refused.returncode != 0
+    assert "Nothing has been removed" in refused.stdout
