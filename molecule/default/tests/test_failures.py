@@ -2,6 +2,9 @@
 
 import pytest
 
+# What is tried here is the same on all hosts, and each try is a deploy.
+testinfra_hosts = ["ansible://debian13"]
+
 
 @pytest.fixture
 def unharmed(echo, client):
