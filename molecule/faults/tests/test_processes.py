@@ -68,7 +68,7 @@ def test_killed_supervisord_is_back_with_exactly_its_processes(host, load, whole
 def test_killed_nginx_worker_is_replaced(host, load, wait, whole):
     master = host.check_output("cat /run/nginx.pid")
     workers = host.check_output(f"pgrep -P {master}").split()
-    with load("nginx-worker", rate=100, held=40) as report:
+    with load("nginx-worker", rate=100, held=40):
         host.check_output(f"kill -9 {workers[0]}")
         wait(f"! test -e /proc/{workers[0]} && pgrep -c -P {master} | grep -qx {len(workers)}")
     whole()
@@ -76,7 +76,7 @@ def test_killed_nginx_worker_is_replaced(host, load, wait, whole):
 
 @pytest.mark.parametrize("service", ["nginx", "supervisor"])
 def test_restarted_service_serves_again(host, load, whole, echo, client, service):
-    with load(f"restart-{service}", rate=100, held=40) as report:
+    with load(f"restart-{service}", rate=100, held=40):
         host.check_output(f"systemctl restart {service}")
         whole()
         client(echo.url)
@@ -84,7 +84,7 @@ def test_restarted_service_serves_again(host, load, whole, echo, client, service
 
 def test_reinstalled_supervisor_runs_what_it_ran(host, echo, load, whole, client):
     release = echo.release
-    with load("reinstall", rate=100, held=40) as report:
+    with load("reinstall", rate=100, held=40):
         host.check_output("DEBIAN_FRONTEND=noninteractive apt-get install --reinstall --yes --quiet supervisor")
         whole(seconds=30)
         client(echo.url)

@@ -43,7 +43,7 @@ def prove(address, probe, headers, attempts=3):
         except handshake.HandshakeError as error:
             if not attempts:
                 raise handshake.HandshakeError(f"{error}.\nnginx's error log ends:\n{nginx.last_errors()}") from None
-            time.sleep(0.1)
+            time.sleep(0.02)
 
 
 def conflict(words, host):
