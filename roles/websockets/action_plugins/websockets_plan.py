@@ -165,7 +165,9 @@ def _this_run():
 
 def _has_ended(holder):
     """Tell whether a run was this node's and has been killed: a run that ends by itself takes its folder along."""
-    node, pid, folder = (holder or {"id": ""})["id"].split(" ", 2) if holder and holder["id"] else ("", "0", "")
+    if not holder or not holder["id"]:
+        return False
+    node, pid, folder = holder["id"].split(" ", 2)
     if node != platform.node():
         return False
     try:
