@@ -14,6 +14,7 @@ program gives each process its own. Read from the environment:
 """
 
 import asyncio
+import contextlib
 import http
 import logging
 import os
@@ -21,6 +22,7 @@ import signal
 import sys
 
 from websockets.asyncio.server import unix_serve
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 PING_INTERVAL = float(os.environ.get("WEBSOCKETS_PING_INTERVAL", "20"))
@@ -33,8 +35,9 @@ log = logging.getLogger("echo")
 async def echo(websocket):
     # Behind a Unix socket there is no remote address: nginx passes the client's on.
     log.info("client %s", websocket.request.headers.get("X-Forwarded-For", "unknown"))
-    async for message in websocket:
-        await websocket.send(message)
+    with contextlib.suppress(ConnectionClosed):  # whoever closes first
+        async for message in websocket:
+            await websocket.send(message)
 
 
 def health(connection, request):

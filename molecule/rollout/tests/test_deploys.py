@@ -101,3 +101,7 @@ def test_releases_to_go_back_to_are_kept_and_no_more(rollout):
     for step in rollout.steps:
         assert {step.live, step.earlier} <= step.kept
         assert len(step.kept) <= KEEP
+
+
+def test_app_has_nothing_to_complain_of(host, rollout):
+    assert host.run("grep -l Traceback /var/log/websockets/echo/*").stdout == ""

@@ -26,6 +26,9 @@ options:
   headers: {description: Further headers of the handshake. May hold secrets., type: dict, required: true}
 """
 
+# What nginx adds: an app that does not like it is to fail here, not with clients.
+FORWARDED = {"X-Real-IP": "127.0.0.1", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http"}
+
 
 def start(supervisor, release):
     """Bring up what is down; return whether anything was."""
@@ -44,17 +47,20 @@ def gate(supervisor, release, probe, headers):
     """Wait until every process answers; raise GateError as soon as one cannot."""
     deadline = time.monotonic() + probe["timeout"]
     for process in release["processes"]:
+        pause = 0.05
         while (error := fault(process, probe, headers, deadline - time.monotonic())) is not None:
             state = supervisor.processes(release["program"])[process["name"]]
             if state["statename"] in FAILED or time.monotonic() > deadline:
                 raise GateError(process, error, state)
-            time.sleep(0.05)
+            time.sleep(pause)
+            pause = min(2 * pause, 1)  # the log is to show more than the gate's own tries
 
 
 def fault(process, probe, headers, left=5.0):
     """Ask one process for a handshake; return what is wrong with it, None if nothing."""
     try:
-        handshake.probe(process["socket"], **{**probe, "timeout": max(0.1, min(left, 5.0))}, headers=headers)
+        timeout = max(0.1, min(left, 5.0))
+        handshake.probe(process["socket"], **{**probe, "timeout": timeout}, headers={**FORWARDED, **headers})
     except handshake.HandshakeError as error:
         return error
 
