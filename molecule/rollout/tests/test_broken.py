@@ -32,7 +32,7 @@ KINDS = {
     ),
     "answers wrongly": (
         [("send(message)", "send(message[::-1])")],
-        ["echo_00.sock answered b'olleh' to the message 'hello'", "echo: client unknown"],
+        ["echo_00.sock answered b'olleh' to the message 'hello'", "echo: client 127.0.0.1"],
     ),
     "misses a package": (
         [("import asyncio\n", "import no_such_package\n")],
