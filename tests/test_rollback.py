@@ -101,6 +101,12 @@ def test_a_release_to_which_nobody_can_go_back(three, given, why):
     assert str(error.value) == f"websockets_rollback_to is '{given}': {why}; it can go back to {ONE}, {TWO}."
 
 
+def test_back_in_the_run_that_has_deployed(three):
+    """As a playbook does whose own test of the new release fails."""
+    deployed = {"__websockets_deployed": {"chat": THREE}}
+    assert go_back(three, ansible_facts=deployed) == TWO
+
+
 def test_nothing_to_go_back_to(on_host):
     with pytest.raises(inputs.InputError) as error:
         plan({**HOST}, "rollback", app="chat")

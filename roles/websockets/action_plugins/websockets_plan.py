@@ -58,24 +58,26 @@ class ActionModule(ActionBase):
             found = source.scan(folder)
             _stop_at(rules.check_source(inputs, found))
             requirements = source.requirements(folder, found)
-            code = {"folder": folder, "digest": release.digest(found), "files": len(found)}
+            code = {"folder": folder, "digest": release.digest(found)}
 
         run = _this_run()
         host = self._observe(inputs, packages, run, task_vars)
         try:
-            if purpose != "remove":
-                _stop_at(rules.check_host(inputs, host))
+            deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
             if purpose == "remove":
                 derived = {**release.of(app, host["live"]), "user": inputs["websockets_user"], "processes": []}
             elif purpose == "rollback":
+                _stop_at(rules.check_host(inputs, host))
                 derived = rules.go_back(inputs, host)
             else:
+                _stop_at(rules.check_host(inputs, host))
                 deciding = [_read(os.path.join(role, "templates", name)) for name in _DECIDING_TEMPLATES]
                 derived = release.derive(inputs, found, requirements, host["python"], deciding)
-            _stop_at(rules.check_paths(inputs, derived["processes"]))
-            deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
-            if deployed.get(app, derived["id"]) != derived["id"]:
-                _stop_at([rules.problem("websockets_app", app, "another app of this run has this name; use another.")])
+                _stop_at(rules.check_paths(inputs, derived["processes"]))
+                if deployed.get(app, derived["id"]) != derived["id"]:
+                    taken = "another app of this run has this name; use another."
+                    _stop_at([rules.problem("websockets_app", app, taken)])
+                deployed = {**deployed, app: derived["id"]}
         except rules.InputError:
             self._execute_module("websockets_unlock", {"run": run}, task_vars=task_vars)
             raise
@@ -97,7 +99,7 @@ class ActionModule(ActionBase):
             "url": rules.url(inputs),
             "minfds": max(rules.descriptors(inputs["websockets_max_connections"]), host["minfds"]),
             "worker_connections": rules.worker_connections(inputs["websockets_max_connections"]),
-            "ansible_facts": {"__websockets_deployed": {**deployed, app: derived["id"]}},
+            "ansible_facts": {"__websockets_deployed": deployed},
         }
 
     def _typed_inputs(self, task_vars, spec):

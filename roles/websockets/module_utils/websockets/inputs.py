@@ -231,7 +231,7 @@ def check_source(inputs, paths):
 
 def check_paths(inputs, processes):
     """Return a problem if a Unix socket's path is longer than the kernel takes."""
-    longest = max((process[key] for process in processes for key in ("socket", "peer")), key=len, default="")
+    longest = max((process[key] for process in processes for key in ("socket", "peer")), key=len)
     if len(longest.encode()) > SOCKET_PATH_MAX:
         return [
             problem(
