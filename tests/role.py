@@ -31,7 +31,9 @@ HOST = {
     "listener": "",
     "servers": {},
     "minfds": 0,
-    "nofile": 1048576,
+    "nginx_nofile": 0,
+    "limits": {"nofile": 1048576, "nr_open": 1048576, "somaxconn": 4096, "conntrack": 0},
+    "cores": 8,
     "live": "",
     "live_files": {},
     "releases": {},
@@ -96,6 +98,14 @@ def render(template, planned, **variables):
     }
     lookup = f"{{{{ lookup('ansible.builtin.template', '{template}') }}}}"
     return Templar(DataLoader(), everything).template(trust_as_template(lookup))
+
+
+def nginx_files(planned, folder):
+    """Return {path: text} of what the role puts below nginx's folder for a plan."""
+    return {
+        f"{folder}/conf.d/websockets.conf": render("http.conf.j2", planned),
+        f"{folder}/conf.d/websockets-{planned['release']['app']}.conf": render("site.conf.j2", planned),
+    }
 
 
 def put_in_place(planned, **variables):

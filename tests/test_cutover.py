@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible.module_utils.websockets import handshake, nginx, release, unix
-from role import load, plan, put_in_place, render
+from role import load, nginx_files, plan, put_in_place, read
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 cutover = load("library/websockets_cutover.py")
@@ -67,9 +68,10 @@ def started(running_nginx, port, capsys):
 
 @pytest.fixture
 def cut_over(nginx_folder, capsys):
-    def run(made, **changed):
+    def run(made, edit=lambda site: site, **changed):
         arguments = {name: made[name] for name in ("release", "run", "address", "probe")}
-        arguments |= {"site": render("site.conf.j2", made), "site_file": f"{nginx_folder}/conf.d/websockets-echo.conf"}
+        files = {path: edit(text) for path, text in nginx_files(made, nginx_folder).items()}
+        arguments |= {"files": files, "sources": read("vars/main.yml")["__websockets_proof_sources"]}
         arguments |= {"worker_connections": 1000, "headers": {}, "rollback": False, **changed}
         with patch_module_args(arguments), pytest.raises(SystemExit):
             cutover.main()
@@ -125,24 +127,42 @@ def test_the_next_release_gets_it_without_a_reload_while_clients_stay(
             assert sum(unix.connections(made["release"]["sockets"]).values()) == 1
 
 
+def test_a_full_host_refuses_one_more_and_can_be_deployed_to(started, cut_over, port):
+    cut_over(started(1, max_connections=16))
+    with contextlib.ExitStack() as clients:
+        held = [clients.enter_context(connect(f"ws://127.0.0.1:{port}/")) for _ in range(16)]
+        with pytest.raises(InvalidStatus, match="503"):
+            connect(f"ws://127.0.0.1:{port}/")
+        second = started(2, max_connections=16)
+        assert cut_over(second)["changed"] is True
+        assert release.live(second["release"]["base"]) == second["release"]["id"]
+        for client in held:
+            client.send("not noticed")
+            assert client.recv() == "not noticed"
+
+
 def test_a_check_shows_it_and_does_nothing(started, cut_over, nginx_folder):
     made = started(1)
     before = configuration(nginx_folder)
     done = cut_over(made, _ansible_check_mode=True)
     assert done["changed"] is True
     headers = [part["after_header"] for part in done["diff"]]
-    assert headers == [nginx.MAIN, f"{nginx_folder}/conf.d/websockets-echo.conf", made["release"]["live"]]
+    assert headers == [nginx.MAIN, *nginx_files(made, nginx_folder), made["release"]["live"]]
     assert configuration(nginx_folder) == before
     assert release.live(made["release"]["base"]) == ""
+
+
+def without_upgrade(site):
+    return site.replace("proxy_set_header Upgrade $http_upgrade;", "")
 
 
 def test_a_site_that_nginx_refuses_replaces_nothing(started, cut_over, nginx_folder, port):
     first = started(1)
     cut_over(first)
     before = configuration(nginx_folder)
-    done = cut_over(started(2), site="server { lisen 80; }\n")
+    done = cut_over(started(2), edit=lambda site: site.replace("    listen ", "    lisen "))
     assert done["msg"].startswith("nginx refuses the new configuration; the working one is untouched:\n")
-    assert f'unknown directive "lisen" in {nginx_folder}/conf.d/websockets-echo.conf:1' in done["msg"]
+    assert f'unknown directive "lisen" in {nginx_folder}/conf.d/websockets-echo.conf:' in done["msg"]
     assert configuration(nginx_folder) == before
     assert release.live(first["release"]["base"]) == first["release"]["id"]
     through(port)
@@ -161,8 +181,7 @@ def test_a_release_that_fails_its_proof_is_taken_back(started, cut_over, nginx_f
     cut_over(first)
     before = configuration(nginx_folder)
     second = started(2)
-    site = render("site.conf.j2", second).replace("proxy_set_header Upgrade $http_upgrade;", "")
-    done = cut_over(second, site=site)
+    done = cut_over(second, edit=without_upgrade)
     assert done["msg"].startswith(
         f"Release {second['release']['id']} does not answer through nginx at 127.0.0.1:{port};"
         " nginx and the live link are as they were. refused the handshake: HTTP/1.1 "
@@ -176,8 +195,7 @@ def test_a_release_that_fails_its_proof_is_taken_back(started, cut_over, nginx_f
 def test_a_first_release_that_fails_its_proof_leaves_nothing(started, cut_over, nginx_folder):
     made = started(1)
     before = configuration(nginx_folder)
-    site = render("site.conf.j2", made).replace("proxy_set_header Upgrade $http_upgrade;", "")
-    done = cut_over(made, site=site, probe={**made["probe"], "timeout": 0})
+    done = cut_over(made, edit=without_upgrade, probe={**made["probe"], "timeout": 0})
     assert done["failed"]
     backups = {path for path in configuration(nginx_folder) if path.name.startswith("nginx.conf.")}
     assert {path: text for path, text in configuration(nginx_folder).items() if path not in backups} == before
@@ -219,12 +237,20 @@ def test_remove_takes_the_site_out_of_nginx_and_leaves_clients(
 ):
     made = started(1)
     cut_over(made)
-    site_file = nginx_folder / "conf.d" / "websockets-echo.conf"
+    shared, site = map(Path, nginx_files(made, nginx_folder))
+    other = nginx_folder / "conf.d" / "websockets-other.conf"
+    other.write_text(site.read_text().replace("localhost", "other.example").replace("websockets_echo", "other"))
+    arguments = {"run": made["run"], "site_file": str(site), "http_file": str(shared)}
     with connect(f"ws://127.0.0.1:{port}/") as client:
-        with patch_module_args({"run": made["run"], "site_file": str(site_file)}), pytest.raises(SystemExit):
-            remove.main()
-        assert json.loads(capsys.readouterr().out)["changed"] is True
-        assert not site_file.exists()
+        for last in (False, True):
+            with patch_module_args(arguments), pytest.raises(SystemExit):
+                remove.main()
+            assert json.loads(capsys.readouterr().out)["changed"] is True
+            assert not site.exists()
+            # The other app needs what all share.
+            assert shared.exists() is not last
+            arguments["site_file"] = str(other)
+            site = other
 
         def refused():
             with contextlib.suppress(handshake.HandshakeError):

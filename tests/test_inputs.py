@@ -6,11 +6,12 @@ import pytest
 from ansible.module_utils.websockets import inputs as rules
 from ansible.module_utils.websockets import source
 from ansible.template import trust_as_template
-from role import ECHO, load, plan, read
+from role import ECHO, HOST, load, plan, read
 
 APP_NAME = "use lower-case letters, digits, - and _, starting with a letter."
 USER_NAME = "use a user name of at most 32 lower-case letters, digits, - and _, starting with a letter."
 OWN_PREFIX = " A variable of your own needs another prefix than websockets_."
+PROCESSES = "use 1 to 512, or auto for one process per core."
 LISTEN = "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535."
 HOST_NAMES = "use host names such as ws.example.com or *.example.com."
 SOCKET = "the app has to be told its Unix socket; use {socket} here or in websockets_environment."
@@ -58,13 +59,11 @@ REFUSED = {
     "user of 33 letters": ({"user": "u" * 33}, f"websockets_user is '{'u' * 33}': {USER_NAME}"),
     "user that an app's name makes too long": ({"app": "a" * 30}, f"websockets_user is 'ws-{'a' * 30}': {USER_NAME}"),
     # Numbers
-    "no processes": ({"numprocs": 0}, "websockets_numprocs is 0: use 1 to 512."),
-    "too many processes": ({"numprocs": 513}, "websockets_numprocs is 513: use 1 to 512."),
-    "processes that are no number": (
-        {"numprocs": "four"},
-        "argument 'websockets_numprocs' is of type str and we were unable to convert to int:"
-        " \"'four'\" cannot be converted to an int",
-    ),
+    "no processes": ({"numprocs": 0}, f"websockets_numprocs is '0': {PROCESSES}"),
+    "too many processes": ({"numprocs": 513}, f"websockets_numprocs is '513': {PROCESSES}"),
+    "processes that are no number": ({"numprocs": "four"}, f"websockets_numprocs is 'four': {PROCESSES}"),
+    "half a process": ({"numprocs": 1.5}, f"websockets_numprocs is '1.5': {PROCESSES}"),
+    "automatic processes, misspelt": ({"numprocs": "Auto"}, f"websockets_numprocs is 'Auto': {PROCESSES}"),
     "no time to stop": ({"stopwaitsecs": 0}, "websockets_stopwaitsecs is 0: use 1 to 86400."),
     "no time to start": ({"gate_timeout": 0}, "websockets_gate_timeout is 0: use 1 to 3600."),
     "pings off": ({"ping_interval": 0}, "websockets_ping_interval is 0: use 1 to 86400."),
@@ -86,8 +85,8 @@ REFUSED = {
         "websockets_drain_interval is -1: use 0 to 3600.",
     ),
     "no release to keep": ({"keep_releases": 0}, "websockets_keep_releases is 0: use 1 to 1000."),
-    "too few connections": ({"max_connections": 15}, "websockets_max_connections is 15: use 16 to 1000000."),
-    "too many connections": ({"max_connections": 1000001}, "websockets_max_connections is 1000001: use 16 to 1000000."),
+    "too few connections": ({"max_connections": 15}, "websockets_max_connections is 15: use 16 to 65535."),
+    "too many connections": ({"max_connections": 65536}, "websockets_max_connections is 65536: use 16 to 65535."),
     # The source
     "no folder named": (
         {"src": ""},
@@ -119,7 +118,7 @@ REFUSED = {
     "unknown placeholder": (
         {"command": "app --uds {socket} --port {port}"},
         "websockets_command is 'app --uds {socket} --port {port}': {port} is not a placeholder; use {socket}, {venv},"
-        " {release}, {ping_interval}.",
+        " {release}, {ping_interval}, {backlog}.",
     ),
     "open quote": (
         {"command": "app '{socket}"},
@@ -247,7 +246,7 @@ REFUSED = {
     "several": (
         {"numprocs": 0, "user": "root", "listen": "0"},
         "websockets_user is 'root': the app must not run as root; name a user of its own.",
-        "websockets_numprocs is 0: use 1 to 512.",
+        f"websockets_numprocs is '0': {PROCESSES}",
         f"websockets_listen is '0': {LISTEN}",
     ),
 }
@@ -269,6 +268,7 @@ def test_refused_where_a_template_has_no_value():
 
 # What only the host can tell
 
+LIMITS = HOST["limits"]
 ON_THIS_HOST = {
     "port of another program": (
         {"listener": "apache2"},
@@ -287,11 +287,29 @@ ON_THIS_HOST = {
         "websockets_server_name is 'b.example': the app chat has this name at 127.0.0.1:8080 already; use another name,"
         " or another port in websockets_listen.",
     ),
-    "descriptors above the hard limit": (
-        {"nofile": 4096},
+    "descriptors above what the host gives its services": (
+        {"limits": LIMITS | {"nofile": 4096}},
         {"max_connections": 10000},
-        "websockets_max_connections is 10000: it takes 10256 file descriptors, and the host allows 4096; use at most"
-        " 3840, or raise the host's limit (ulimit -Hn).",
+        "websockets_max_connections is 10000: nginx would need 20256 file descriptors, and the host's services get 4096;"
+        " use at most 1920, or raise what the host, a container then, is started with: --ulimit nofile=20256:20256",
+    ),
+    "descriptors above what the kernel has": (
+        {"limits": LIMITS | {"nofile": 65536, "nr_open": 100000}},
+        {"max_connections": 65535, "numprocs": 16},
+        "websockets_max_connections is 65535: nginx would need 131326 file descriptors, and the kernel allows 100000;"
+        " use at most 32640, or on the host: sysctl -w fs.nr_open=131326",
+    ),
+    "more clients than may wait": (
+        {},
+        {"max_connections": 16389, "numprocs": 4},
+        "websockets_max_connections is 16389: at 4 processes 4098 clients may wait for each, and the kernel lets 4096"
+        " wait; use at most 16384, a larger websockets_numprocs, or on the host: sysctl -w net.core.somaxconn=4098",
+    ),
+    "more clients than a firewall tracks": (
+        {"limits": LIMITS | {"conntrack": 8192}},
+        {"max_connections": 10000},
+        "websockets_max_connections is 10000: the host's firewall tracks 8192 connections and drops all others; use at"
+        " most 8192, or on the host: sysctl -w net.netfilter.nf_conntrack_max=20000",
     ),
 }
 
@@ -330,7 +348,8 @@ ACCEPTED = {
     "all IPv6 addresses": {"listen": "[::]:443"},
     "wildcards and underscores": {"server_name": ["*.example.com", "_dev.example.com", "192.0.2.1"]},
     "another app's name at another port": {"listen": "8081", "server_name": ["taken.example"]},
-    "as many connections as the host allows": {"max_connections": 1000000},
+    "as many connections as the host allows": {"max_connections": 65535, "numprocs": 16},
+    "as many processes as cores": {"numprocs": "auto"},
 }
 
 
@@ -386,10 +405,18 @@ def test_probe_has_a_name_that_a_wildcard_matches():
     assert plan(server_name=["*.example.com"])["probe"]["host"] == "any.example.com"
 
 
-def test_numbers_for_the_host_follow_from_the_connections():
-    planned = plan({"minfds": 100000}, max_connections=1000)
-    assert (planned["worker_connections"], planned["minfds"]) == (2256, 100000)
-    assert plan(max_connections=1000)["minfds"] == 1256
+def test_sizes_follow_from_the_connections():
+    assert plan(max_connections=1000)["sizes"] == {
+        "worker_connections": 2256,
+        "nginx_nofile": 2256,
+        "minfds": 1256,
+        "backlog": 1000,
+    }
+
+
+def test_what_another_app_of_the_host_needs_is_not_lowered():
+    sizes = plan({"minfds": 100000, "nginx_nofile": 200000}, max_connections=1000)["sizes"]
+    assert (sizes["minfds"], sizes["nginx_nofile"]) == (100000, 200000)
 
 
 def test_defaults_are_all_there_is_to_know():

@@ -108,8 +108,16 @@ def test_minfds_is_the_largest_there_is(etc):
 
 
 def test_the_roles_own_minfds_is_seen(etc):
-    (etc / "supervisor/conf.d/websockets.conf").write_text(render("supervisord.conf.j2", plan(max_connections=500000)))
-    assert observe.minfds() == 500256
+    (etc / "supervisor/conf.d/websockets.conf").write_text(render("supervisord.conf.j2", plan(max_connections=16000)))
+    assert observe.minfds() == 16256
+
+
+def test_the_limit_that_the_role_has_given_nginx_is_seen(etc):
+    assert observe.nginx_nofile() == 0
+    unit = etc / "systemd/system/nginx.service.d/websockets.conf"
+    unit.parent.mkdir(parents=True)
+    unit.write_text(render("nginx.service.conf.j2", plan(max_connections=16000)))
+    assert observe.nginx_nofile() == 32256
 
 
 # The machine

@@ -14,7 +14,10 @@ from role import ECHO, ROLE
 # One inventory host for each case, all of them this machine; what the error has to say.
 CASES = {
     "typo": ({"websockets_numproc": 8}, "did you mean websockets_numprocs?"),
-    "number": ({"websockets_numprocs": 0}, "websockets_numprocs is 0: use 1 to 512."),
+    "number": (
+        {"websockets_numprocs": 0},
+        "websockets_numprocs is '0': use 1 to 512, or auto for one process per core.",
+    ),
     "folder": ({"websockets_src": "/nonexistent"}, "there is no folder /nonexistent on the control node."),
     "secret": ({"websockets_secrets": {"TOKEN": ["hunter2"]}}, "websockets_secrets is {'TOKEN': '(hidden)'}: quote it"),
     "header": ({"websockets_gate_headers": {"X-Token": "hunter2\n"}}, "a header's value is a string on one line."),
@@ -24,7 +27,7 @@ CASES = {
     ),
     "two": (
         {"websockets_numprocs": 0, "websockets_user": "root"},
-        "websockets_user is 'root': the app must not run as root; name a user of its own.\nwebsockets_numprocs is 0",
+        "websockets_user is 'root': the app must not run as root; name a user of its own.\nwebsockets_numprocs is '0'",
     ),
     # Only the host knows these.
     "port": ({}, " listens there already; use another port, or stop it."),
@@ -35,8 +38,8 @@ CASES = {
 TYPES = {
     "undefined": ({"websockets_server_name": ["{{ nowhere }}"]}, "'nowhere' is undefined"),
     "text": (
-        {"websockets_numprocs": "four"},
-        "argument 'websockets_numprocs' is of type str and we were unable to convert to int",
+        {"websockets_keep_releases": "four"},
+        "argument 'websockets_keep_releases' is of type str and we were unable to convert to int",
     ),
     "no_dict": ({"websockets_secrets": "hunter2"}, "argument 'websockets_secrets' is of type str"),
 }

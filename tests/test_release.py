@@ -39,6 +39,8 @@ OTHER_PROCESSES = {
     "numprocs": {"numprocs": 5},
     "stopwaitsecs": {"stopwaitsecs": 31},
     "drain rate": {"drain_rate": 1},
+    # What they may wait for, and hold.
+    "connections": {"max_connections": 99},
     "ping interval": {"ping_interval": 21},
     "interpreter": {"python": "/opt/python/bin/python3"},
     "pip arguments": {"pip_args": ["--pre"]},
@@ -47,7 +49,6 @@ SAME_PROCESSES = {
     "gate": {"gate_path": "/x", "gate_message": "x", "gate_timeout": 1, "gate_headers": {"Origin": "x"}},
     "drain": {"drain_timeout": 1, "drain_interval": 2, "keep_releases": 3, "rollback_to": "0123456789ab"},
     "nginx": {"listen": "80", "server_name": ["a.example"], "proxy_timeout": 99},
-    "host": {"max_connections": 99},
     "play": {"serial": 1},
     "package index": {"pip_index_url": "https://pypi.example/simple"},
     "type of a number": {"numprocs": "4"},
@@ -69,6 +70,11 @@ def test_every_input_is_decided_about():
     elsewhere = {"app", "src", "repo", "version"}
     decided = set().union(*OTHER_PROCESSES.values(), *SAME_PROCESSES.values(), elsewhere)
     assert {f"websockets_{name}" for name in decided} == set(read("defaults/main.yml"))
+
+
+def test_auto_is_a_process_for_each_core_and_two_at_the_least(identity):
+    for cores, numprocs in ((1, "2"), (2, 2), (16, 16)):
+        assert identity({"cores": cores}, numprocs="auto") == identity(numprocs=numprocs)
 
 
 def test_the_interpreters_version_is_part_of_it(identity):

@@ -12,13 +12,13 @@ import pytest
 from ansible.module_utils.websockets import nginx
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from role import ROLE, plan, render
+from role import ROLE, nginx_files, plan, render
 from supervisor.options import ServerOptions
 
 INPUTS = {
     "defaults": {},
     "one process": {"numprocs": 1},
-    "many processes": {"numprocs": 512, "max_connections": 1000000},
+    "many processes": {"numprocs": 512, "max_connections": 65535},
     "names with - and _": {"app": "a-b_c-1"},
     "longest name": {"app": "a" * 34, "user": "u" * 32},
     "port alone": {"listen": "18080"},
@@ -35,32 +35,22 @@ every_input = pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
 @every_input
 def test_nginx_takes_the_site(nginx_folder, inputs):
     planned = plan(**inputs)
-    files = {
-        nginx.MAIN: nginx.tune(nginx.read(nginx.MAIN), planned["worker_connections"], planned["worker_connections"]),
-        f"{nginx_folder}/conf.d/websockets-{planned['release']['app']}.conf": render("site.conf.j2", planned),
-    }
-    words = nginx.test(files)
+    connections = planned["sizes"]["worker_connections"]
+    tuned = nginx.tune(nginx.read(nginx.MAIN), connections, connections)
+    words = nginx.test({nginx.MAIN: tuned, **nginx_files(planned, nginx_folder)})
     # A warning here would be in everybody's log; how many files the machine allows is the machine's matter.
     warnings = [line for line in words.splitlines() if "[warn]" in line and "RLIMIT_NOFILE" not in line]
     assert [line for line in warnings if "open file resource limit" not in line] == []
 
 
 def test_nginx_takes_two_apps_beside_each_other(nginx_folder):
-    sites = {
-        f"{nginx_folder}/conf.d/websockets-{app}.conf": render(
-            "site.conf.j2", plan(app=app, server_name=[f"{app}.example"])
-        )
-        for app in ("chat", "chat-room")
-    }
-    assert "[warn]" not in nginx.test(sites)
+    chat, room = (plan(app=app, server_name=[f"{app}.example"]) for app in ("chat", "chat-room"))
+    assert "[warn]" not in nginx.test(nginx_files(chat, nginx_folder) | nginx_files(room, nginx_folder))
 
 
 def test_nginx_warns_of_two_apps_with_one_name(nginx_folder):
-    sites = {
-        f"{nginx_folder}/conf.d/websockets-{app}.conf": render("site.conf.j2", plan(app=app))
-        for app in ("chat", "room")
-    }
-    assert 'conflicting server name "localhost" on 127.0.0.1:8080' in nginx.test(sites)
+    files = nginx_files(plan(app="chat"), nginx_folder) | nginx_files(plan(app="room"), nginx_folder)
+    assert 'conflicting server name "localhost" on 127.0.0.1:8080' in nginx.test(files)
 
 
 @every_input

@@ -3,6 +3,8 @@
 Usage: ``python app.py SOCKET``. The path of the Unix socket is the only argument; supervisord's
 program gives each process its own. Read from the environment:
 
+``WEBSOCKETS_BACKLOG``
+    Clients that may wait to be accepted (default 100, asyncio's own).
 ``WEBSOCKETS_PING_INTERVAL``
     Seconds between keepalive pings (default 20, websockets' own).
 ``WEBSOCKETS_DRAIN_RATE``
@@ -25,6 +27,7 @@ from websockets.asyncio.server import unix_serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
+BACKLOG = int(os.environ.get("WEBSOCKETS_BACKLOG", "100"))
 PING_INTERVAL = float(os.environ.get("WEBSOCKETS_PING_INTERVAL", "20"))
 DRAIN_RATE = float(os.environ.get("WEBSOCKETS_DRAIN_RATE", "100"))
 STOPWAITSECS = float(os.environ.get("WEBSOCKETS_STOPWAITSECS", "30"))

@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 # Ansible finds a role's module_utils for modules only, not for plugins on the control node.
 ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), "module_utils"))
 from ansible.module_utils.websockets import inputs as rules  # noqa: E402
-from ansible.module_utils.websockets import release, source  # noqa: E402
+from ansible.module_utils.websockets import release, sizing, source  # noqa: E402
 
 # Inputs that may hold a password: no result carries them.
 _SECRET = ("websockets_secrets", "websockets_pip_index_url", "websockets_gate_headers", "websockets_repo")
@@ -71,6 +71,7 @@ class ActionModule(ActionBase):
                 derived = rules.go_back(inputs, host)
             else:
                 _stop_at(rules.check_host(inputs, host))
+                inputs["websockets_numprocs"] = sizing.numprocs(inputs["websockets_numprocs"], host["cores"])
                 deciding = [_read(os.path.join(role, "templates", name)) for name in _DECIDING_TEMPLATES]
                 derived = release.derive(inputs, found, requirements, host["python"], deciding)
                 _stop_at(rules.check_paths(inputs, derived["processes"]))
@@ -97,8 +98,7 @@ class ActionModule(ActionBase):
             },
             "address": rules.connect_address(inputs["websockets_listen"]),
             "url": rules.url(inputs),
-            "minfds": max(rules.descriptors(inputs["websockets_max_connections"]), host["minfds"]),
-            "worker_connections": rules.worker_connections(inputs["websockets_max_connections"]),
+            "sizes": sizing.sizes(inputs["websockets_max_connections"], host["minfds"], host["nginx_nofile"]),
             "ansible_facts": {"__websockets_deployed": deployed},
         }
 
@@ -142,7 +142,7 @@ class ActionModule(ActionBase):
             "user": inputs["websockets_user"],
             "python": inputs["websockets_python"],
             "listen": inputs["websockets_listen"],
-            "descriptors": rules.descriptors(inputs["websockets_max_connections"]),
+            "descriptors": sizing.worker_needs(inputs["websockets_max_connections"]),
             "packages": packages,
             "run": run,
         }

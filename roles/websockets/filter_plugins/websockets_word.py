@@ -11,9 +11,9 @@ ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirnam
 from ansible.module_utils.websockets.release import shell_word  # noqa: E402
 
 
-def words(command, release, ping_interval):
+def words(command, placeholders):
     """Return a command, split as a shell would split it but with nothing else of a shell."""
-    return " ".join(shell_word(word, release, ping_interval) for word in shlex.split(command))
+    return " ".join(shell_word(word, placeholders) for word in shlex.split(command))
 
 
 class FilterModule:

@@ -22,16 +22,16 @@ options:
   release: {description: The release, from websockets_plan., type: dict, required: true}
   run: {description: The run, from websockets_plan., type: dict, required: true}
   rollback: {description: Whether the release has been live before., type: bool, required: true}
-  site: {description: nginx's site of the app., type: str, required: true}
-  site_file: {description: Path of that site., type: path, required: true}
+  files: {description: "nginx's files of the app and of all apps, {path: text}.", type: dict, required: true}
   worker_connections: {description: nginx's worker_connections at the least., type: int, required: true}
   address: {description: Address and port for the proof., type: list, elements: raw, required: true}
   probe: {description: "The proof, from websockets_plan: host, path, message and timeout.", type: dict, required: true}
+  sources: {description: Addresses of this host that the proof comes from., type: list, elements: str, required: true}
   headers: {description: Further headers of the proof. May hold secrets., type: dict, required: true}
 """
 
 
-def prove(address, probe, headers, attempts=3):
+def prove(address, probe, attempts=3):
     """Repeat the handshake a few times, and return the seconds of the one that succeeds.
 
     No more than a few: if it fails, it fails for clients too.
@@ -39,7 +39,7 @@ def prove(address, probe, headers, attempts=3):
     while True:
         attempts -= 1
         try:
-            return handshake.probe(tuple(address), **{**probe, "timeout": min(probe["timeout"], 5)}, headers=headers)
+            return handshake.probe(tuple(address), **{**probe, "timeout": min(probe["timeout"], 5)})
         except handshake.HandshakeError as error:
             if not attempts:
                 raise handshake.HandshakeError(f"{error}.\nnginx's error log ends:\n{nginx.last_errors()}") from None
@@ -54,7 +54,7 @@ def conflict(words, host):
 def wanted(module):
     """Return {path: text} of the files that differ, and the same as they are now."""
     main = nginx.read(nginx.MAIN)
-    files = {module.params["site_file"]: module.params["site"]}
+    files = module.params["files"]
     if main is not None:
         connections = module.params["worker_connections"]
         files = {nginx.MAIN: nginx.tune(main, connections, connections), **files}
@@ -69,11 +69,11 @@ def main():
             "release": {"type": "dict", "required": True},
             "run": {"type": "dict", "required": True},
             "rollback": {"type": "bool", "required": True},
-            "site": {"type": "str", "required": True},
-            "site_file": {"type": "path", "required": True},
+            "files": {"type": "dict", "required": True},
             "worker_connections": {"type": "int", "required": True},
             "address": {"type": "list", "elements": "raw", "required": True},
             "probe": {"type": "dict", "required": True},
+            "sources": {"type": "list", "elements": "str", "required": True},
             "headers": {"type": "dict", "required": True, "no_log": True},
         },
         supports_check_mode=True,
@@ -109,7 +109,8 @@ def cut_over(module, release):
         reloaded = nginx.apply(files)
         if swap:
             releases.point(live, release["sockets"])
-        seconds = prove(module.params["address"], module.params["probe"], module.params["headers"])
+        proof = {name: module.params[name] for name in ("headers", "sources")}
+        seconds = prove(module.params["address"], {**module.params["probe"], **proof})
     except (nginx.NginxError, handshake.HandshakeError, OSError) as error:
         if swap and old:
             releases.point(live, releases.of(release["app"], old)["sockets"])

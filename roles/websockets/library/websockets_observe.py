@@ -27,7 +27,7 @@ options:
   user: {description: User of its processes., type: str, required: true}
   python: {description: Path of the interpreter for its virtual environment., type: str, required: true}
   listen: {description: nginx's listen of the app., type: str, required: true}
-  descriptors: {description: File descriptors that a process will need., type: int, required: true}
+  descriptors: {description: File descriptors that one of nginx's workers will need., type: int, required: true}
   packages: {description: Distribution packages that the role needs., type: list, elements: str, required: true}
   run: {description: The run that looks; id and who., type: dict, required: true}
   ended: {description: Id of a run that is known to have ended., type: str, default: ""}
@@ -111,16 +111,26 @@ def servers(app):
     return found
 
 
-def minfds():
-    """Return the largest minfds in supervisord's configuration."""
+def largest(directive, *patterns):
+    """Return the largest number that a directive has in these files, 0 where it is in none."""
     found = [0]
-    for path in ["/etc/supervisor/supervisord.conf", *glob.glob("/etc/supervisor/conf.d/*.conf")]:
+    for path in (path for pattern in patterns for path in glob.glob(pattern)):
         try:
             with open(path, encoding="utf-8") as file:
-                found += map(int, re.findall(r"^minfds\s*=\s*(\d+)", file.read(), re.M))
+                found += map(int, re.findall(rf"^{directive}\s*=\s*(\d+)", file.read(), re.M))
         except OSError:
             continue
     return max(found)
+
+
+def minfds():
+    """Return the largest minfds in supervisord's configuration."""
+    return largest("minfds", "/etc/supervisor/supervisord.conf", "/etc/supervisor/conf.d/*.conf")
+
+
+def nginx_nofile():
+    """Return the limit of descriptors that the role has given nginx's service."""
+    return largest("LimitNOFILE", "/etc/systemd/system/nginx.service.d/websockets.conf")
 
 
 def nofile(descriptors):
@@ -132,6 +142,25 @@ def nofile(descriptors):
         except (ValueError, OSError):
             return hard
     return max(hard, descriptors)
+
+
+def kernel(name):
+    """Return a number of the kernel's (sysctl), 0 where it does not have it."""
+    try:
+        with open(f"/proc/sys/{name.replace('.', '/')}", encoding="ascii") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return 0
+
+
+def limits(descriptors):
+    """Return what this host allows, as module_utils/websockets/sizing.py judges it."""
+    return {
+        "nofile": nofile(descriptors),
+        "nr_open": kernel("fs.nr_open"),
+        "somaxconn": kernel("net.core.somaxconn"),
+        "conntrack": kernel("net.netfilter.nf_conntrack_max"),
+    }
 
 
 def account(user):
@@ -177,7 +206,10 @@ def observe(parameters):
         "listener": listener(parameters["listen"]),
         "servers": servers(app),
         "minfds": minfds(),
-        "nofile": nofile(parameters["descriptors"]),
+        "nginx_nofile": nginx_nofile(),
+        "limits": limits(parameters["descriptors"]),
+        # Those that this process may run on, where a container has only some of them.
+        "cores": len(os.sched_getaffinity(0)),
         "live": release.live(base),
         "releases": release.on_disk(base),
     }

@@ -18,10 +18,11 @@ class HandshakeError(Exception):
     """The server did not do what a WebSocket server does; the message says what it did instead."""
 
 
-def probe(address, host="localhost", path="/", headers=None, message="", timeout=5.0):
+def probe(address, host="localhost", path="/", headers=None, message="", timeout=5.0, sources=()):
     """Open a WebSocket, exchange ``message`` if there is one, close it, and return the seconds it took.
 
     :param address: path of a Unix socket, or (address, port)
+    :param sources: addresses to come from, of this host's own, one for each version of IP
     :param headers: further headers of the handshake
     :param message: text that has to come back unchanged, at most 65535 bytes
     :param timeout: seconds for all of it
@@ -30,7 +31,7 @@ def probe(address, host="localhost", path="/", headers=None, message="", timeout
     start = time.monotonic()
     connection = _Connection(start + timeout)
     try:
-        connection.open(address)
+        connection.open(address, sources)
         connection.upgrade(host, path, headers or {})
         if message:
             connection.send(_TEXT, message.encode())
@@ -59,12 +60,15 @@ class _Connection:
         self.buffer = b""
         self.socket = socket.socket()
 
-    def open(self, address):
+    def open(self, address, sources):
         family = (
             socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         )
         self.socket.close()
         self.socket = socket.socket(family, socket.SOCK_STREAM)
+        if family != socket.AF_UNIX:
+            for source in (source for source in sources if (":" in source) == (":" in address[0])):
+                self.socket.bind((source, 0))
         self._limit()
         self.socket.connect(address if isinstance(address, str) else tuple(address))
 

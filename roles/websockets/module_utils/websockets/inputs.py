@@ -11,7 +11,9 @@ import ipaddress
 import re
 import shlex
 
-PLACEHOLDERS = ("socket", "venv", "release", "ping_interval")
+from ansible.module_utils.websockets import sizing
+
+PLACEHOLDERS = ("socket", "venv", "release", "ping_interval", "backlog")
 # Unix socket paths: sun_path is 108 bytes with its terminating zero (unix(7)).
 SOCKET_PATH_MAX = 107
 SECRET = "(hidden)"
@@ -102,7 +104,9 @@ def check(inputs):
     elif inputs["websockets_user"] == "root":
         bad("websockets_user", "the app must not run as root; name a user of its own.")
 
-    _check_range(inputs, bad, "websockets_numprocs", 1, 512)
+    numprocs = inputs["websockets_numprocs"]
+    if numprocs != "auto" and not (re.fullmatch("[0-9]{1,3}", numprocs) and 1 <= int(numprocs) <= 512):
+        bad("websockets_numprocs", "use 1 to 512, or auto for one process per core.")
     _check_range(inputs, bad, "websockets_stopwaitsecs", 1, 86400)
     _check_range(inputs, bad, "websockets_gate_timeout", 1, 3600)
     _check_range(inputs, bad, "websockets_drain_timeout", 0, 86400)
@@ -111,7 +115,7 @@ def check(inputs):
     _check_range(inputs, bad, "websockets_keep_releases", 1, 1000)
     _check_range(inputs, bad, "websockets_ping_interval", 1, 86400)
     _check_range(inputs, bad, "websockets_proxy_timeout", 1, 604800)
-    _check_range(inputs, bad, "websockets_max_connections", 16, 1000000)
+    _check_range(inputs, bad, "websockets_max_connections", 16, 65535)  # limit_conn counts no further
     if inputs["websockets_ping_interval"] >= inputs["websockets_proxy_timeout"]:
         bad(
             "websockets_proxy_timeout",
@@ -274,16 +278,10 @@ def check_host(inputs, host):
                     " another port in websockets_listen.",
                 )
             )
-    need = descriptors(inputs["websockets_max_connections"])
-    if host["nofile"] < need:
-        problems.append(
-            problem(
-                "websockets_max_connections",
-                inputs["websockets_max_connections"],
-                f"it takes {need} file descriptors, and the host allows {host['nofile']}; use at most"
-                f" {host['nofile'] - SPARE_DESCRIPTORS}, or raise the host's limit (ulimit -Hn).",
-            )
-        )
+    connections = inputs["websockets_max_connections"]
+    processes = sizing.numprocs(inputs["websockets_numprocs"], host["cores"])
+    for remedy in sizing.shortcomings(connections, processes, host["limits"]):
+        problems.append(problem("websockets_max_connections", connections, remedy))
     return problems
 
 
@@ -308,20 +306,3 @@ def go_back(inputs, host):
     else:
         why = f"{target} is not on this host or has never been live; {can}"
     raise InputError(problem("websockets_rollback_to", named, why))
-
-
-# Logs, libraries and listening sockets of a process, beside its connections.
-SPARE_DESCRIPTORS = 256
-
-
-def descriptors(max_connections):
-    """Return the file descriptors of an app's process that holds all connections of its host.
-
-    It has to be able to: the other processes may be down. Below that it hangs instead of refusing.
-    """
-    return max_connections + SPARE_DESCRIPTORS
-
-
-def worker_connections(max_connections):
-    """Return nginx's ``worker_connections``: a proxied WebSocket uses two, and one worker may get them all."""
-    return 2 * max_connections + SPARE_DESCRIPTORS

@@ -50,6 +50,7 @@ def derive(inputs, found, requirements, python, role):
                     "stopwaitsecs",
                     "ping_interval",
                     "drain_rate",
+                    "max_connections",
                 )
             },
         ]
@@ -92,13 +93,13 @@ def of(app, release):
     }
 
 
-def shell_word(text, release, ping_interval):
+def shell_word(text, placeholders):
     """Return a word of a shell script that means ``text`` with its placeholders replaced, and nothing else.
 
-    ``{socket}`` is the one value that only the process knows: it becomes the script's ``$1``.
+    :param placeholders: {name: value}; ``{socket}`` is the one that only the process knows: it becomes the script's ``$1``
     """
     text = str(text)
-    for name, value in (("venv", release["venv"]), ("release", release["code"]), ("ping_interval", ping_interval)):
+    for name, value in placeholders.items():
         text = text.replace(f"{{{name}}}", str(value))
     quoted = [shlex.quote(part) if part else "" for part in text.split("{socket}")]
     return '"$1"'.join(quoted) or "''"

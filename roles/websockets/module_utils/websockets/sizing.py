@@ -1,0 +1,75 @@
+"""How large everything on a host has to be, from the one number of connections that it shall hold.
+
+Runs on the control node, before anything is touched.
+"""
+
+from __future__ import annotations
+
+# Logs, libraries and listening sockets of a process, beside its connections.
+SPARE_DESCRIPTORS = 256
+# Two, so that the death of one leaves somebody to take its clients.
+MIN_PROCESSES = 2
+
+
+def sizes(max_connections, minfds=0, nginx_nofile=0):
+    """Return what follows from ``websockets_max_connections``.
+
+    :param minfds: the largest ``minfds`` that supervisord has on the host already
+    :param nginx_nofile: the largest limit that the role has given nginx there, for another app
+    """
+    worker_connections = worker_needs(max_connections)
+    return {
+        "worker_connections": worker_connections,
+        "nginx_nofile": max(worker_connections, nginx_nofile),
+        # Any one process has to be able to hold all: the others may be down. Below that it hangs instead of refusing.
+        "minfds": max(max_connections + SPARE_DESCRIPTORS, minfds),
+        # All clients may come at once, after a loss of the network for example; the kernel lowers it to somaxconn.
+        "backlog": max_connections,
+    }
+
+
+def worker_needs(max_connections):
+    """Return the connections, and so the descriptors, of one of nginx's workers.
+
+    A proxied WebSocket is two, and one worker may get them all: the kernel wakes whichever it likes.
+    """
+    return 2 * max_connections + SPARE_DESCRIPTORS
+
+
+def numprocs(wanted, cores):
+    """Return the processes of a host with so many cores: ``auto`` is one for each of them."""
+    return max(cores, MIN_PROCESSES) if wanted == "auto" else int(wanted)
+
+
+def shortcomings(max_connections, processes, limits):
+    """Return (what is too small, how to change it) for each limit of the host that cannot carry the connections.
+
+    :param limits: what websockets_observe has found: ``nofile`` (descriptors that a service can have), ``nr_open``,
+        ``somaxconn`` and ``conntrack`` (0 where connections are not tracked)
+    """
+    found = []
+    need = worker_needs(max_connections)
+    largest = (min(limits["nofile"], limits["nr_open"]) - SPARE_DESCRIPTORS) // 2
+    if limits["nr_open"] < need:
+        found.append(
+            f"nginx would need {need} file descriptors, and the kernel allows {limits['nr_open']}; use at most {largest},"
+            f" or on the host: sysctl -w fs.nr_open={need}"
+        )
+    elif limits["nofile"] < need:
+        found.append(
+            f"nginx would need {need} file descriptors, and the host's services get {limits['nofile']}; use at most"
+            f" {largest}, or raise what the host, a container then, is started with: --ulimit nofile={need}:{need}"
+        )
+    waiting = -(-max_connections // processes)
+    if limits["somaxconn"] < waiting:
+        found.append(
+            f"at {processes} processes {waiting} clients may wait for each, and the kernel lets"
+            f" {limits['somaxconn']} wait; use at most {limits['somaxconn'] * processes}, a larger websockets_numprocs,"
+            f" or on the host: sysctl -w net.core.somaxconn={waiting}"
+        )
+    if 0 < limits["conntrack"] < max_connections:
+        found.append(
+            f"the host's firewall tracks {limits['conntrack']} connections and drops all others; use at most"
+            f" {limits['conntrack']}, or on the host: sysctl -w net.netfilter.nf_conntrack_max={2 * max_connections}"
+        )
+    return found
