@@ -30,6 +30,7 @@ HOST = {
     "home": "",
     "listener": "",
     "servers": {},
+    "listen_options": False,
     "minfds": 0,
     "nginx_nofile": 0,
     "limits": {"nofile": 1048576, "nr_open": 1048576, "somaxconn": 4096, "conntrack": 0},

@@ -87,6 +87,7 @@ REFUSED = {
     "no release to keep": ({"keep_releases": 0}, "websockets_keep_releases is 0: use 1 to 1000."),
     "too few connections": ({"max_connections": 15}, "websockets_max_connections is 15: use 16 to 65535."),
     "too many connections": ({"max_connections": 65536}, "websockets_max_connections is 65536: use 16 to 65535."),
+    "messages of nothing": ({"message_size": 0}, "websockets_message_size is 0: use 1 to 1048576."),
     # The source
     "no folder named": (
         {"src": ""},
@@ -411,7 +412,13 @@ def test_sizes_follow_from_the_connections():
         "nginx_nofile": 2256,
         "minfds": 1256,
         "backlog": 1000,
+        "buffer": 69632,
     }
+
+
+@pytest.mark.parametrize(("message", "buffer"), [(1, 4096), (4082, 4096), (4083, 8192), (16384, 20480)])
+def test_a_message_fits_into_a_buffer_with_its_header(message, buffer):
+    assert plan(message_size=message)["sizes"]["buffer"] == buffer
 
 
 def test_what_another_app_of_the_host_needs_is_not_lowered():

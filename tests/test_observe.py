@@ -91,6 +91,26 @@ def test_servers_are_read_from_the_sites_that_the_role_writes(etc):
     }
 
 
+LISTENS = {
+    "nobody": ("", False),
+    "somebody with nothing of the kind": ("server { listen 8080 default_server; }\n", False),
+    "somebody at another port": ("server { listen 80 backlog=9; }\n", False),
+    "somebody": ("server {\n  listen 8080 reuseport backlog=9;\n}\n", True),
+    "somebody, with another spelling": ("server {\n  listen *:8080 so_keepalive=on;\n}\n", True),
+    "not an address": ("server {\n  listen unix:/run/x backlog=9;\n}\n", False),
+}
+
+
+@pytest.mark.parametrize(("text", "taken"), LISTENS.values(), ids=LISTENS)
+def test_options_of_listen_are_the_first_servers(etc, text, taken):
+    (etc / "nginx/conf.d/other.conf").write_text(text)
+    own = render("site.conf.j2", plan(app="mine", listen="8080"))
+    (etc / "nginx/conf.d/websockets-mine.conf").write_text(own)
+    assert observe.listen_options("mine", "0.0.0.0:8080") is taken
+    # The same of another app of the role.
+    assert observe.listen_options("yours", "8080") is True
+
+
 def test_the_plan_refuses_what_one_of_them_has(etc):
     chat = {"app": "chat", "listen": "0.0.0.0:8080", "server_name": ["a.example"]}
     (etc / "nginx/conf.d/websockets-chat.conf").write_text(render("site.conf.j2", plan(**chat)))

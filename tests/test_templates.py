@@ -17,6 +17,8 @@ from supervisor.options import ServerOptions
 
 INPUTS = {
     "defaults": {},
+    "small messages": {"message_size": 1},
+    "large messages": {"message_size": 1048576},
     "one process": {"numprocs": 1},
     "many processes": {"numprocs": 512, "max_connections": 65535},
     "names with - and _": {"app": "a-b_c-1"},
@@ -44,12 +46,14 @@ def test_nginx_takes_the_site(nginx_folder, inputs):
 
 
 def test_nginx_takes_two_apps_beside_each_other(nginx_folder):
-    chat, room = (plan(app=app, server_name=[f"{app}.example"]) for app in ("chat", "chat-room"))
+    chat = plan(app="chat", server_name=["chat.example"])
+    room = plan({"listen_options": True}, app="chat-room", server_name=["room.example"])
     assert "[warn]" not in nginx.test(nginx_files(chat, nginx_folder) | nginx_files(room, nginx_folder))
 
 
 def test_nginx_warns_of_two_apps_with_one_name(nginx_folder):
-    files = nginx_files(plan(app="chat"), nginx_folder) | nginx_files(plan(app="room"), nginx_folder)
+    chat, room = plan(app="chat"), plan({"listen_options": True}, app="room")
+    files = nginx_files(chat, nginx_folder) | nginx_files(room, nginx_folder)
     assert 'conflicting server name "localhost" on 127.0.0.1:8080' in nginx.test(files)
 
 

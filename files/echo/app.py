@@ -11,6 +11,8 @@ program gives each process its own. Read from the environment:
     Clients per second to send away at a stop (default 100).
 ``WEBSOCKETS_STOPWAITSECS``
     Seconds after SIGTERM in which to end (default 30).
+``MAX_SIZE``
+    Bytes of the largest message that is accepted (default 1048576, websockets' own).
 ``LOG_LEVEL``
     Name of a level of :mod:`logging` (default ``info``).
 """
@@ -29,6 +31,7 @@ from websockets.frames import CloseCode
 
 BACKLOG = int(os.environ.get("WEBSOCKETS_BACKLOG", "100"))
 PING_INTERVAL = float(os.environ.get("WEBSOCKETS_PING_INTERVAL", "20"))
+MAX_SIZE = int(os.environ.get("MAX_SIZE", "1048576"))
 DRAIN_RATE = float(os.environ.get("WEBSOCKETS_DRAIN_RATE", "100"))
 STOPWAITSECS = float(os.environ.get("WEBSOCKETS_STOPWAITSECS", "30"))
 
@@ -64,7 +67,16 @@ async def drain(server):
 async def main(path):
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with unix_serve(echo, path, process_request=health, ping_interval=PING_INTERVAL) as server:
+    async with unix_serve(
+        echo,
+        path,
+        process_request=health,
+        # At 64 KiB it is 19 times the processor time, and a connection takes 57 KB instead of 15.
+        compression=None,
+        max_size=MAX_SIZE,
+        ping_interval=PING_INTERVAL,
+        backlog=BACKLOG,
+    ) as server:
         await stop.wait()
         await drain(server)
 

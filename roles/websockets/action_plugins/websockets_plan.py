@@ -98,7 +98,12 @@ class ActionModule(ActionBase):
             },
             "address": rules.connect_address(inputs["websockets_listen"]),
             "url": rules.url(inputs),
-            "sizes": sizing.sizes(inputs["websockets_max_connections"], host["minfds"], host["nginx_nofile"]),
+            "sizes": sizing.sizes(
+                inputs["websockets_max_connections"],
+                inputs["websockets_message_size"],
+                host["minfds"],
+                host["nginx_nofile"],
+            ),
             "ansible_facts": {"__websockets_deployed": deployed},
         }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import glob
 import grp
@@ -111,6 +112,27 @@ def servers(app):
     return found
 
 
+# A server that has one of these has them for all servers of its address (ngx_http_core_module, listen).
+_LISTEN_OPTIONS = (
+    r"\b(setfib|fastopen|backlog|rcvbuf|sndbuf|accept_filter|deferred|bind|ipv6only|reuseport|so_keepalive)\b"
+)
+
+
+def listen_options(app, listen):
+    """Tell whether nginx has options for this address already, from somebody else than this app."""
+    for path in [*glob.glob("/etc/nginx/conf.d/*.conf"), *glob.glob("/etc/nginx/sites-enabled/*")]:
+        if os.path.basename(path) == f"websockets-{app}.conf":
+            continue
+        with open(path, encoding="utf-8") as file:
+            found = re.findall(r"^\s*listen\s+([^;\s]+)([^;]*);", file.read(), re.M)
+        for address, options in found:
+            with contextlib.suppress(ValueError):
+                same = inputs.listen_address(address.removeprefix("*:")) == inputs.listen_address(listen)
+                if same and re.search(_LISTEN_OPTIONS, options):
+                    return True
+    return False
+
+
 def largest(directive, *patterns):
     """Return the largest number that a directive has in these files, 0 where it is in none."""
     found = [0]
@@ -205,6 +227,7 @@ def observe(parameters):
         **account(parameters["user"]),
         "listener": listener(parameters["listen"]),
         "servers": servers(app),
+        "listen_options": listen_options(app, parameters["listen"]),
         "minfds": minfds(),
         "nginx_nofile": nginx_nofile(),
         "limits": limits(parameters["descriptors"]),

@@ -116,6 +116,7 @@ def check(inputs):
     _check_range(inputs, bad, "websockets_ping_interval", 1, 86400)
     _check_range(inputs, bad, "websockets_proxy_timeout", 1, 604800)
     _check_range(inputs, bad, "websockets_max_connections", 16, 65535)  # limit_conn counts no further
+    _check_range(inputs, bad, "websockets_message_size", 1, 1048576)
     if inputs["websockets_ping_interval"] >= inputs["websockets_proxy_timeout"]:
         bad(
             "websockets_proxy_timeout",

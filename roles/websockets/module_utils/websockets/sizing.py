@@ -7,12 +7,15 @@ from __future__ import annotations
 
 # Logs, libraries and listening sockets of a process, beside its connections.
 SPARE_DESCRIPTORS = 256
+# What WebSocket puts in front of a payload at most, with its masking key (RFC 6455, 5.2).
+FRAME_HEADER = 14
+PAGE = 4096
 # Two, so that the death of one leaves somebody to take its clients.
 MIN_PROCESSES = 2
 
 
-def sizes(max_connections, minfds=0, nginx_nofile=0):
-    """Return what follows from ``websockets_max_connections``.
+def sizes(max_connections, message_size, minfds=0, nginx_nofile=0):
+    """Return what follows from ``websockets_max_connections`` and ``websockets_message_size``.
 
     :param minfds: the largest ``minfds`` that supervisord has on the host already
     :param nginx_nofile: the largest limit that the role has given nginx there, for another app
@@ -25,6 +28,8 @@ def sizes(max_connections, minfds=0, nginx_nofile=0):
         "minfds": max(max_connections + SPARE_DESCRIPTORS, minfds),
         # All clients may come at once, after a loss of the network for example; the kernel lowers it to somaxconn.
         "backlog": max_connections,
+        # A message that fits, with its header, goes through in one read and one write on each side.
+        "buffer": -(-(message_size + FRAME_HEADER) // PAGE) * PAGE,
     }
 
 
