@@ -54,8 +54,9 @@ def test_close_code_is_answered(echo, client, code):
 
 def test_too_large_message_is_refused_with_1009(echo, client):
     async def talk(websocket):
-        await websocket.send("a" * ((1 << 20) + 1))
+        # The header says how large it is: the server may refuse it while it is still being sent.
         with pytest.raises(ConnectionClosed) as closed:
+            await websocket.send("a" * ((1 << 20) + 1))
             await websocket.recv()
         return closed.value.rcvd.code
 
