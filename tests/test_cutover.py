@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible.module_utils.websockets import handshake, nginx, release, unix
+from ansible.module_utils.websockets import handshake, lock, nginx, release, unix
 from role import load, plan, put_in_place, render
 from websockets.sync.client import connect
 
@@ -70,7 +70,7 @@ def cut_over(nginx_folder, capsys):
     def run(made, **changed):
         arguments = {name: made[name] for name in ("release", "run", "address", "probe")}
         arguments |= {"site": render("site.conf.j2", made), "site_file": f"{nginx_folder}/conf.d/websockets-echo.conf"}
-        arguments |= {"worker_connections": 1000, "headers": {}, "rollback": False, **changed}
+        arguments |= {"worker_connections": 1000, "headers": {}, "rollback": False, "last": False, **changed}
         with patch_module_args(arguments), pytest.raises(SystemExit):
             cutover.main()
         return json.loads(capsys.readouterr().out)
@@ -106,6 +106,12 @@ def test_a_second_time_changes_nothing(started, cut_over, running_nginx, nginx_f
     done = cut_over(made)
     assert (done["changed"], done["diff"]) == (False, [])
     assert (configuration(nginx_folder), workers(running_nginx)) == (files, processes)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_last_step_of_a_run_ends_it(started, cut_over, last):
+    cut_over(started(1), last=last)
+    assert bool(Path(lock.PATH).read_text()) is not last
 
 
 def test_the_next_release_gets_it_without_a_reload_while_clients_stay(
