@@ -56,10 +56,12 @@ class ActionModule(ActionBase):
         app, code = inputs["websockets_app"], {}
         if purpose == "deploy":
             folder = self._folder(inputs, task_vars)
-            found = source.scan(folder)
+            # Read once for all hosts of this task: they get the same code, whatever happens to the folder meanwhile.
+            kept = source.scan_once(folder, C.DEFAULT_LOCAL_TMP, self._task._uuid)
+            found = source.load(kept)
             _stop_at(rules.check_source(inputs, found))
             requirements = source.requirements(folder, found)
-            code = {"folder": folder, "digest": release.digest(found)}
+            code = {"folder": folder, "scan": kept}
 
         run = _this_run()
         probe = {
