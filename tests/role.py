@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import sys
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,8 @@ filter_loader.add_directory(str(ROLE / "filter_plugins"))
 
 # A host that has everything and nothing in the way, as library/websockets_observe.py would describe it.
 HOST = {
+    "init": "systemd",
+    "platform": "debian",
     "python": "3.13",
     "missing_packages": [],
     "group": "",
@@ -36,8 +39,11 @@ HOST = {
     "limits": {"nofile": 1048576, "nr_open": 1048576, "somaxconn": 4096, "conntrack": 0},
     "cores": 8,
     "live": "",
-    "live_files": {},
+    "serves": False,
     "releases": {},
+    "venvs": [],
+    "programs": [],
+    "surplus": False,
 }
 
 
@@ -75,7 +81,7 @@ def plan(host=None, purpose="deploy", **inputs):
     # As if read from YAML, a value is a template only where a test says so (trust_as_template).
     variables = task_vars(**inputs)
     action = load("action_plugins/websockets_plan.py").ActionModule(
-        task=SimpleNamespace(args={}, async_val=0),
+        task=SimpleNamespace(args={}, async_val=0, _uuid=str(uuid.uuid4())),
         connection=SimpleNamespace(_shell=None),
         play_context=None,
         loader=DataLoader(),
@@ -84,7 +90,7 @@ def plan(host=None, purpose="deploy", **inputs):
     )
     # The host's side of it: nothing is sent anywhere.
     action._execute_module = lambda *_, **__: {"host": HOST | (host or {})}
-    return action._plan(variables, packages=[], purpose=purpose)
+    return action._plan(variables, platforms={}, files=[], purpose=purpose)
 
 
 def render(template, planned, **variables):
@@ -92,7 +98,6 @@ def render(template, planned, **variables):
     everything = {
         **task_vars(),
         **read("vars/main.yml"),
-        **read("vars/Debian.yml"),
         "ansible_search_path": [str(ROLE)],
         "__websockets_plan": planned,
         **variables,

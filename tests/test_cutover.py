@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible.module_utils.websockets import handshake, nginx, release, unix
+from ansible.module_utils.websockets import handshake, lock, nginx, release, unix
 from role import load, nginx_files, plan, put_in_place, read
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -72,7 +72,7 @@ def cut_over(nginx_folder, capsys):
         arguments = {name: made[name] for name in ("release", "run", "address", "probe")}
         files = {path: edit(text) for path, text in nginx_files(made, nginx_folder).items()}
         arguments |= {"files": files, "sources": read("vars/main.yml")["__websockets_proof_sources"]}
-        arguments |= {"worker_connections": 1000, "headers": {}, "rollback": False, **changed}
+        arguments |= {"worker_connections": 1000, "headers": {}, "rollback": False, "last": False, **changed}
         with patch_module_args(arguments), pytest.raises(SystemExit):
             cutover.main()
         return json.loads(capsys.readouterr().out)
@@ -108,6 +108,12 @@ def test_a_second_time_changes_nothing(started, cut_over, running_nginx, nginx_f
     done = cut_over(made)
     assert (done["changed"], done["diff"]) == (False, [])
     assert (configuration(nginx_folder), workers(running_nginx)) == (files, processes)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_last_step_of_a_run_ends_it(started, cut_over, last):
+    cut_over(started(1), last=last)
+    assert bool(Path(lock.PATH).read_text()) is not last
 
 
 def test_the_next_release_gets_it_without_a_reload_while_clients_stay(

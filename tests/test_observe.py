@@ -140,7 +140,95 @@ def test_the_limit_that_the_role_has_given_nginx_is_seen(etc):
     assert observe.nginx_nofile() == 32256
 
 
+# The host's own files
+
+
+def test_files_are_seen_with_their_mode(tmp_path):
+    path, none = tmp_path / "file", f"{tmp_path}/none"
+    path.write_text("# A file\n")
+    path.chmod(0o640)
+    assert observe.files([str(path), none, f"{tmp_path}/no/folder"]) == {str(path): "0640 # A file\n", none: ""}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A file of tmpfiles.d and the two folders that it asks for."""
+    me = f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}"
+    (tmp_path / "file").write_text(f"# d x\nd {tmp_path}/a 0755 {me}\nd {tmp_path}/a/b 2750 {me}\n")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a").chmod(0o755)
+    (tmp_path / "a" / "b").chmod(0o2750)
+    return tmp_path
+
+
+def test_folders_that_are_as_they_should_be(folders):
+    assert observe.folders(f"{folders}/file")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: (path / "a" / "b").rmdir(),
+        lambda path: (path / "a" / "b").chmod(0o750),
+        lambda path: (path / "a").chmod(0o777),
+        lambda path: ((path / "a" / "b").rmdir(), (path / "a" / "b").symlink_to("/")),
+        lambda path: (path / "a" / "b").rmdir() or (path / "a" / "b").touch(0o750),
+        lambda path: (path / "file").unlink(),
+        lambda path: (path / "file").write_text(f"d {path}/a 0755 no-such-user root\n"),
+    ],
+    ids=["gone", "other mode", "open to all", "link", "file", "no file of tmpfiles.d", "no user"],
+)
+def test_folders_that_are_not(folders, harm):
+    harm(folders)
+    assert not observe.folders(f"{folders}/file")
+
+
+GOOD = {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
+
+
+@pytest.mark.parametrize(
+    ("supervisor", "idle", "stale"),
+    [
+        ({}, [], False),
+        ({"ActiveState": "inactive"}, ["supervisor"], False),
+        ({"ActiveState": "failed"}, ["supervisor"], False),
+        ({"ActiveState": "activating"}, ["supervisor"], False),
+        ({"UnitFileState": "disabled"}, ["supervisor"], False),
+        ({"ActiveState": "inactive", "UnitFileState": ""}, ["supervisor"], False),
+        ({"NeedDaemonReload": "yes"}, [], True),
+    ],
+)
+def test_services_of_systemd(tmp_path, monkeypatch, supervisor, idle, stale):
+    """systemctl shows a unit as a paragraph, also one that does not exist."""
+    units = [{"Id": "nginx.service"} | GOOD, {"Id": "supervisor.service"} | GOOD | supervisor]
+    shown = "\n\n".join("\n".join(f"{key}={value}" for key, value in unit.items()) for unit in units)
+    (tmp_path / "systemctl").write_text(f"#!/bin/sh\ncat <<E\n{shown}\nE\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert observe.services("systemd") == {"idle_services": idle, "stale_units": stale}
+
+
+def test_a_systemd_that_does_not_answer_runs_no_services(tmp_path, monkeypatch):
+    (tmp_path / "systemctl").symlink_to("/bin/false")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert observe.services("systemd") == {"idle_services": ["nginx", "supervisor"], "stale_units": False}
+
+
 # The machine
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('NAME="Debian GNU/Linux"\nID=debian\n', "debian"),
+        ('ID="ubuntu"\nID_LIKE="debian"\n', "debian"),
+        ('# a comment\nID=mint\nID_LIKE="ubuntu debian"\n', "debian"),
+        ("ID=fedora\n", ""),
+    ],
+)
+def test_the_platform(tmp_path, text, name):
+    (tmp_path / "os-release").write_text(text)
+    assert observe.platform({"debian": {}}, tmp_path / "os-release") == name
 
 
 def test_an_interpreter_tells_its_version():

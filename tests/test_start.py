@@ -18,6 +18,7 @@ from websockets.sync.client import unix_connect
 
 start = load("library/websockets_start.py")
 drain = load("library/websockets_drain.py")
+observe = load("library/websockets_observe.py")
 
 # This interpreter has the websockets library: no virtual environment has to be made.
 ECHO_COMMAND = f"{sys.executable} app.py {{socket}}"
@@ -164,6 +165,49 @@ def test_processes_go_with_a_supervisord_that_is_killed(planned, start_module, s
         return not [pid for pid in alive if os.path.exists(f"/proc/{pid}/exe")]
 
     eventually(all_ended)
+
+
+# What the next run sees of it
+
+
+def serves(made, minfds=256):
+    return observe.serves(made["release"], minfds, made["probe"], {})
+
+
+def test_a_release_that_runs_is_seen_to(planned, start_module):
+    made = planned()
+    assert not serves(made)
+    start_module(made)
+    assert serves(made)
+
+
+def test_a_process_that_somebody_has_stopped_is_seen(planned, start_module):
+    made = planned()
+    start_module(made)
+    Supervisor().call("stopProcess", f"{made['release']['program']}:echo_01", True)
+    assert not serves(made)
+
+
+def test_a_process_that_hangs_is_seen(planned, start_module):
+    made = planned()
+    start_module(made)
+    made["probe"]["timeout"] = 0.2
+    os.kill(pids(made)[1], signal.SIGSTOP)
+    assert not serves(made)
+
+
+def test_too_few_descriptors_are_seen(planned, start_module):
+    made = planned()
+    start_module(made)
+    assert not serves(made, minfds=257)
+
+
+def test_a_supervisord_that_is_gone_is_seen(planned, start_module, supervisord):
+    made = planned()
+    start_module(made)
+    supervisord.kill()
+    supervisord.wait()
+    assert not serves(made)
 
 
 # A release that does not

@@ -25,7 +25,7 @@ _DECIDING_TEMPLATES = ("program.conf.j2", "run.j2")
 
 
 class ActionModule(ActionBase):
-    """``websockets_plan``: takes the list of ``packages`` the host needs and returns ``inputs``, ``host``, ``release``.
+    """``websockets_plan``: looks at the host and returns ``inputs``, ``host``, ``release``, and which steps are ``todo``.
 
     ``purpose`` is ``deploy``, or ``rollback`` to a release that is on the host already, or ``remove`` for all of the
     app's; only a deploy looks at the app's code.
@@ -38,30 +38,39 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
             {
-                "packages": {"type": "list", "elements": "str", "required": True},
+                "platforms": {"type": "dict", "required": True},
+                "files": {"type": "list", "elements": "str", "required": True},
                 "purpose": {"type": "str", "choices": ["deploy", "rollback", "remove"], "required": True},
             }
         )
         try:
-            plan = self._plan(task_vars, arguments["packages"], arguments["purpose"])
+            plan = self._plan(task_vars, **arguments)
         except rules.InputError as error:
             raise AnsibleActionFail(f"Nothing has been touched on this host.\n{error}") from None
         return {**result, **plan, "changed": False}
 
-    def _plan(self, task_vars, packages, purpose):
+    def _plan(self, task_vars, platforms, files, purpose):
         role = task_vars["role_path"]
         inputs = self._typed_inputs(task_vars, _load_spec(role))
         _stop_at(rules.check(inputs))
         app, code = inputs["websockets_app"], {}
         if purpose == "deploy":
             folder = self._folder(inputs, task_vars)
-            found = source.scan(folder)
+            # Read once for all hosts of this task: they get the same code, whatever happens to the folder meanwhile.
+            kept = source.scan_once(folder, C.DEFAULT_LOCAL_TMP, self._task._uuid)
+            found = source.load(kept)
             _stop_at(rules.check_source(inputs, found))
             requirements = source.requirements(folder, found)
-            code = {"folder": folder, "digest": release.digest(found)}
+            code = {"folder": folder, "scan": kept}
 
         run = _this_run()
-        host = self._observe(inputs, packages, run, task_vars)
+        probe = {
+            "host": rules.host_header(inputs["websockets_server_name"]),
+            "path": inputs["websockets_gate_path"],
+            "message": inputs["websockets_gate_message"],
+            "timeout": inputs["websockets_gate_timeout"],
+        }
+        host = self._observe(inputs, task_vars, {"platforms": platforms, "files": files, "probe": probe, "run": run})
         try:
             deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
             if purpose == "remove":
@@ -90,12 +99,8 @@ class ActionModule(ActionBase):
             "release": derived,
             "purpose": purpose,
             "group": host["group"] or derived["user"],
-            "probe": {
-                "host": rules.host_header(inputs["websockets_server_name"]),
-                "path": inputs["websockets_gate_path"],
-                "message": inputs["websockets_gate_message"],
-                "timeout": inputs["websockets_gate_timeout"],
-            },
+            "probe": probe,
+            "todo": _todo(host, derived, purpose),
             "address": rules.connect_address(inputs["websockets_listen"]),
             "url": rules.url(inputs),
             "sizes": sizing.sizes(
@@ -141,15 +146,16 @@ class ActionModule(ActionBase):
             _stop_at([rules.problem("websockets_src", src, remedy)])
         return folder
 
-    def _observe(self, inputs, packages, run, task_vars):
-        arguments = {
+    def _observe(self, inputs, task_vars, arguments):
+        arguments |= {
             "app": inputs["websockets_app"],
             "user": inputs["websockets_user"],
             "python": inputs["websockets_python"],
             "listen": inputs["websockets_listen"],
-            "descriptors": sizing.worker_needs(inputs["websockets_max_connections"]),
-            "packages": packages,
-            "run": run,
+            "minfds": sizing.process_needs(inputs["websockets_max_connections"]),
+            "worker_connections": sizing.worker_needs(inputs["websockets_max_connections"]),
+            "keep_releases": inputs["websockets_keep_releases"],
+            "headers": inputs["websockets_gate_headers"],
         }
         found = self._execute_module("websockets_observe", arguments, task_vars=task_vars)
         if _has_ended(found.get("holder")):
@@ -158,6 +164,18 @@ class ActionModule(ActionBase):
         if "host" not in found:
             raise AnsibleActionFail(found.get("msg", "The host could not be looked at."))
         return found["host"]
+
+
+def _todo(host, release, purpose):
+    """Return which steps have anything to do on a host as it is."""
+    if purpose == "remove":
+        return {"drain": True}
+    live = host["live"] == release["id"]
+    return {
+        "release": release["id"] not in host["releases"] or release["venv"] not in host["venvs"],
+        "start": not (live and host["serves"]),
+        "drain": not live or host["programs"] != [release["id"]] or host["surplus"],
+    }
 
 
 def _this_run():

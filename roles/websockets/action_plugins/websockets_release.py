@@ -1,44 +1,52 @@
-"""Put a release in place: send its code only to a host that does not have it."""
+"""Put a release in place: send a host the files that none of its releases has."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 
 import ansible.module_utils
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), "module_utils"))
-from ansible.module_utils.websockets import release, source  # noqa: E402
+from ansible.module_utils.websockets import source  # noqa: E402
 
 
 class ActionModule(ActionBase):
-    """``websockets_release``: the module of this name, with the archive of the code it asks for."""
+    """``websockets_release``: the module of this name, with an archive of the files that the host lacks.
+
+    ``host`` is what the plan has seen of it: its ``releases``, with their files, and which of them is ``live``.
+    """
 
     TRANSFERS_FILES = True
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        folder, digest = arguments["source"]["folder"], arguments["source"]["digest"]
-        found = source.scan(folder)
-        if release.digest(found) != digest:
-            raise AnsibleActionFail(
-                f"The files in {folder} have changed while this run was deploying them. Run it again."
-            )
+        host, folder = arguments.pop("host"), arguments["source"]["folder"]
+        releases = {identity: record["files"] for identity, record in host["releases"].items()}
+        found = source.load(arguments["source"]["scan"])
         arguments["files"] = {path: f"{kind} {value}" for path, (kind, value) in found.items()}
-        if not arguments["present"] and not self._task.check_mode:
-            arguments["archive"] = self._send(folder, found)
-        return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
+        arguments["live"], arguments["live_files"] = host["live"], releases.get(host["live"], {})
+        lacking = source.lacking(found, releases.values())
+        for missing in (lacking, found):
+            if missing and arguments["release"]["id"] not in releases and not self._task.check_mode:
+                arguments["archive"] = self._send(folder, missing)
+            done = self._execute_module(module_args=arguments, task_vars=task_vars)
+            if not done.get("differing"):
+                return {**result, **done}
+            if missing is lacking:
+                edited = f"{task_vars['inventory_hostname']}: {', '.join(done['differing'][:5])}"
+                Display().warning(f"{edited} of an earlier release has been edited on the host. All files are sent.")
+        raise AnsibleActionFail(f"The files in {folder} have changed while this run was deploying them. Run it again.")
 
     def _send(self, folder, found):
-        with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP, suffix=".tar.gz") as packed:
-            source.archive(folder, found, packed.name)
-            if not self._connection._shell.tmpdir:
-                self._make_tmp_path()
-            place = self._connection._shell.join_path(self._connection._shell.tmpdir, "release.tar.gz")
-            self._transfer_file(packed.name, place)
+        packed = source.archive_once(folder, found, C.DEFAULT_LOCAL_TMP)
+        if not self._connection._shell.tmpdir:
+            self._make_tmp_path()
+        place = self._connection._shell.join_path(self._connection._shell.tmpdir, "release.tar.gz")
+        self._transfer_file(packed, place)
         self._fixup_perms2([self._connection._shell.tmpdir, place])
         return place

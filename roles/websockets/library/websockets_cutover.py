@@ -18,10 +18,12 @@ description:
   - Has nginx test its whole configuration with the new files, puts them in place and reloads nginx if they differ.
   - Points the live link at the release's sockets by one rename, and proves it with a handshake through nginx.
   - If any of it fails, files and link are as they were before, and the release is stopped.
+  - Ends the run on this host where nothing is left to drain.
 options:
   release: {description: The release, from websockets_plan., type: dict, required: true}
   run: {description: The run, from websockets_plan., type: dict, required: true}
   rollback: {description: Whether the release has been live before., type: bool, required: true}
+  last: {description: Whether this is the run's last step on this host., type: bool, required: true}
   files: {description: "nginx's files of the app and of all apps, {path: text}.", type: dict, required: true}
   worker_connections: {description: nginx's worker_connections at the least., type: int, required: true}
   address: {description: Address and port for the proof., type: list, elements: raw, required: true}
@@ -69,6 +71,7 @@ def main():
             "release": {"type": "dict", "required": True},
             "run": {"type": "dict", "required": True},
             "rollback": {"type": "bool", "required": True},
+            "last": {"type": "bool", "required": True},
             "files": {"type": "dict", "required": True},
             "worker_connections": {"type": "int", "required": True},
             "address": {"type": "list", "elements": "raw", "required": True},
@@ -126,6 +129,8 @@ def cut_over(module, release):
         )
     if swap:
         releases.went_live(release["path"], None if module.params["rollback"] else old)
+    if module.params["last"]:
+        lock.end(module.params["run"])
     module.exit_json(changed=reloaded or swap, diff=diff, milliseconds=round(seconds * 1000, 1))
 
 

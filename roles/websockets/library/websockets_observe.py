@@ -11,28 +11,45 @@ import os
 import pwd
 import re
 import resource
+import shlex
 import socket
+import stat
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import inputs, lock, release
+from ansible.module_utils.websockets import handshake, inputs, lock, release
+from ansible.module_utils.websockets.supervisor import DOWN, Supervisor, SupervisorError
 
 DOCUMENTATION = """
 module: websockets_observe
 short_description: Look at a host, and begin a run there
 description:
-  - Returns under C(host) what the plan of a deploy depends on.
+  - Returns under C(host) what the plan of a deploy depends on, and what of the host is as it should be already.
   - Takes the host's lock, so that no other run changes what was seen; that is all it touches. Not in check mode.
 options:
   app: {description: Name of the app., type: str, required: true}
   user: {description: User of its processes., type: str, required: true}
   python: {description: Path of the interpreter for its virtual environment., type: str, required: true}
   listen: {description: nginx's listen of the app., type: str, required: true}
-  descriptors: {description: File descriptors that one of nginx's workers will need., type: int, required: true}
-  packages: {description: Distribution packages that the role needs., type: list, elements: str, required: true}
+  minfds: {description: File descriptors that a process will need., type: int, required: true}
+  worker_connections: {description: Those that one of nginx's workers will need., type: int, required: true}
+  platforms: {description: "What depends on the distribution, by its ID; packages among it.", type: dict, required: true}
+  files: {description: Paths of the host's own files., type: list, elements: str, required: true}
+  keep_releases: {description: Releases to keep on the host., type: int, required: true}
+  probe: {description: "A handshake: host, path, message and timeout.", type: dict, required: true}
+  headers: {description: Further headers of the handshake. May hold secrets., type: dict, required: true}
   run: {description: The run that looks; id and who., type: dict, required: true}
   ended: {description: Id of a run that is known to have ended., type: str, default: ""}
 """
+
+
+def platform(platforms, path="/etc/os-release"):
+    """Return which of the platforms this distribution is, or is like; empty if none."""
+    with open(path, encoding="utf-8") as file:
+        pairs = [word.partition("=") for word in shlex.split(file.read(), comments=True)]
+    names = {name: value for name, _, value in pairs}
+    like = [names.get("ID", ""), *names.get("ID_LIKE", "").split()]
+    return next((name for name in like if name in platforms), "")
 
 
 def python_version(path):
@@ -185,6 +202,76 @@ def limits(descriptors):
     }
 
 
+def files(paths):
+    """Return {path: its mode and text}, such as ``0644 # A file``; empty if there is only its folder yet."""
+    found = {}
+    for path in paths:
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                found[path] = f"{stat.S_IMODE(os.fstat(file.fileno()).st_mode):04o} {file.read()}"
+        elif os.path.isdir(os.path.dirname(path)):
+            found[path] = ""
+    return found
+
+
+def folders(path):
+    """Tell whether the folders of a file of tmpfiles.d are there as it says."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.split() for line in file if line.startswith("d ")]
+        for _, folder, mode, user, group in lines:
+            found = os.lstat(folder)
+            is_as_said = (found.st_mode, found.st_uid, found.st_gid) == (
+                stat.S_IFDIR | int(mode, 8),
+                pwd.getpwnam(user).pw_uid,
+                grp.getgrnam(group).gr_gid,
+            )
+            if not is_as_said:
+                return False
+    except (FileNotFoundError, KeyError):
+        return False
+    return True
+
+
+def services(init):
+    """Return which services do not run or not come back at boot, and whether systemd has to read their files again."""
+    if init == "systemd":
+        asked = ["systemctl", "show", "--property=Id,ActiveState,UnitFileState,NeedDaemonReload", "nginx", "supervisor"]
+        shown = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+        units = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.strip().split("\n\n") if unit]
+        good = {
+            unit["Id"].removesuffix(".service")
+            for unit in units
+            if (unit["ActiveState"], unit["UnitFileState"]) == ("active", "enabled")
+        }
+        stale = any(unit["NeedDaemonReload"] == "yes" for unit in units)
+        return {"idle_services": [name for name in ("nginx", "supervisor") if name not in good], "stale_units": stale}
+    idle = [name for name in ("websockets-tmpfiles", "nginx", "supervisor") if not runs_by_script(name)]
+    return {"idle_services": idle, "stale_units": False}
+
+
+def runs_by_script(name):
+    """Tell whether a service with an init script runs, now and at boot."""
+    if not glob.glob(f"/etc/rc2.d/S??{name}"):
+        return False
+    return not subprocess.run([f"/etc/init.d/{name}", "status"], capture_output=True, check=False).returncode
+
+
+def serves(live, minfds, probe, headers):
+    """Tell whether the processes of the live release all run as they should, and answer."""
+    try:
+        supervisor = Supervisor()
+        processes = supervisor.processes(live["program"])
+        return (
+            bool(processes)
+            and not any(process["statename"] in DOWN for process in processes.values())
+            and not supervisor.lacks_descriptors(minfds)
+            and not any(handshake.fault(process["socket"], probe, headers) for process in live["processes"])
+        )
+    except SupervisorError:
+        return False
+
+
 def account(user):
     """Return the user's primary group and home, both empty if there is no such user."""
     try:
@@ -202,8 +289,13 @@ def main():
             "user": string,
             "python": string,
             "listen": string,
-            "descriptors": {"type": "int", "required": True},
-            "packages": {"type": "list", "elements": "str", "required": True},
+            "minfds": {"type": "int", "required": True},
+            "worker_connections": {"type": "int", "required": True},
+            "platforms": {"type": "dict", "required": True},
+            "files": {"type": "list", "elements": "str", "required": True},
+            "keep_releases": {"type": "int", "required": True},
+            "probe": {"type": "dict", "required": True},
+            "headers": {"type": "dict", "required": True, "no_log": True},
             "run": {"type": "dict", "required": True},
             "ended": {"type": "str", "default": ""},
         },
@@ -221,20 +313,33 @@ def main():
 def observe(parameters):
     app = parameters["app"]
     base = f"{release.BASE}/{app}"
+    init = "systemd" if os.path.isdir("/run/systemd/system") else "sysv"  # sd_booted(3)
+    found = platform(parameters["platforms"])
+    live, releases, descriptors = release.live(base), release.on_disk(base), minfds()
     return {
+        "init": init,
+        "platform": found,
         "python": python_version(parameters["python"]),
-        "missing_packages": missing(parameters["packages"]),
+        "missing_packages": missing(parameters["platforms"][found]["packages"]) if found else [],
         **account(parameters["user"]),
         "listener": listener(parameters["listen"]),
         "servers": servers(app),
         "listen_options": listen_options(app, parameters["listen"]),
-        "minfds": minfds(),
+        "minfds": descriptors,
         "nginx_nofile": nginx_nofile(),
-        "limits": limits(parameters["descriptors"]),
+        "limits": limits(parameters["worker_connections"]),
         # Those that this process may run on, where a container has only some of them.
         "cores": len(os.sched_getaffinity(0)),
-        "live": release.live(base),
-        "releases": release.on_disk(base),
+        "files": files(parameters["files"]),
+        "folders": folders(f"/etc/tmpfiles.d/websockets-{app}.conf"),
+        **services(init),
+        "live": live,
+        "serves": live in releases
+        and serves(releases[live], max(parameters["minfds"], descriptors), parameters["probe"], parameters["headers"]),
+        "releases": releases,
+        "venvs": release.venvs(base),
+        "programs": release.programs(app),
+        "surplus": bool(release.surplus(base, parameters["keep_releases"])[1]),
     }
 
 

@@ -12,18 +12,20 @@ import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.websockets import lock
+from ansible.module_utils.websockets import release as releases
 
 DOCUMENTATION = """
 module: websockets_release
 short_description: Put a release's code and packages in place
 description:
   - Builds the release beside its place and renames it, so that a half-built one never exists under its final name.
+  - Files that an earlier release has as well are copied from there. If one is not what it should be, nothing is built
+    and C(differing) has its path.
   - Its virtual environment is shared by all releases that need the same packages.
 options:
   release: {description: The release, from websockets_plan., type: dict, required: true}
   source: {description: Where the code is on the control node, from websockets_plan., type: dict, required: true}
-  present: {description: Whether the plan has seen the release on the host., type: bool, required: true}
-  archive: {description: Archive of the code on the host; the action plugin sends it., type: path}
+  archive: {description: Archive of the files that no earlier release has; the action plugin sends it., type: path}
   files: {description: "The code's files and their digests; the action plugin fills it in.", type: dict, required: true}
   live_files: {description: The same of the live release, for the diff., type: dict, required: true}
   live: {description: Id of the live release., type: str, required: true}
@@ -35,12 +37,9 @@ options:
   pip_index_url: {description: Package index., type: str, default: ""}
 """
 
-# Last thing written into a virtual environment: one without it was interrupted, and is made again.
-COMPLETE = ".complete"
-
 
 def build(module, release):
-    """Build the release beside its place, and rename it."""
+    """Build the release beside its place, and rename it; return the files that are not what they should be."""
     parent = os.path.dirname(release["path"])
     partial = os.path.join(parent, f".{release['id']}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -48,8 +47,13 @@ def build(module, release):
     try:
         code = os.path.join(partial, "app")
         os.mkdir(code)
-        with tarfile.open(module.params["archive"]) as archive:
-            archive.extractall(code)
+        if module.params["archive"]:
+            with tarfile.open(module.params["archive"]) as archive:
+                archive.extractall(code)
+        copy(module.params["files"], releases.on_disk(release["base"]).values(), code)
+        differing = differ(module.params["files"], code)
+        if differing:
+            return differing
         install(module, release["venv"], code)
         record = {**release, "files": module.params["files"], "source": module.params["source"]["folder"]}
         group = pwd.getpwnam(release["user"]).pw_gid
@@ -58,8 +62,30 @@ def build(module, release):
         put(partial, "run", module.params["script"], 0o640, group)
         os.sync()
         os.rename(partial, release["path"])
+        return []
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def copy(files, earlier, code):
+    """Copy the files that are not there yet from releases with the same content: copies, which nobody else can edit."""
+    places = {
+        what.partition(" ")[2]: os.path.join(record["code"], path)
+        for record in earlier
+        for path, what in record["files"].items()
+    }
+    for path, what in files.items():
+        place, (kind, _, content) = os.path.join(code, path), what.partition(" ")
+        if os.path.lexists(place) or not os.path.isfile(places.get(content, "")):
+            continue
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        shutil.copyfile(places[content], place)
+        os.chmod(place, 0o755 if kind == "executable" else 0o644)
+
+
+def differ(files, code):
+    """Return the paths of those files that are not what they should be."""
+    return [path for path, what in files.items() if " ".join(releases.describe(f"{code}/{path}") or ()) != what]
 
 
 def put(folder, name, text, mode, group=0):
@@ -73,7 +99,7 @@ def put(folder, name, text, mode, group=0):
 
 def install(module, venv, code):
     """Make the virtual environment, unless an earlier release has made it."""
-    if os.path.exists(os.path.join(venv, COMPLETE)):
+    if os.path.exists(os.path.join(venv, releases.COMPLETE)):
         return
     shutil.rmtree(venv, ignore_errors=True)
     run(module, [module.params["python"], "-m", "venv", venv])
@@ -81,7 +107,7 @@ def install(module, venv, code):
         pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
         index = {"PIP_INDEX_URL": module.params["pip_index_url"]} if module.params["pip_index_url"] else {}
         run(module, [*pip, *module.params["pip_args"], "-r", "requirements.txt"], cwd=code, env={**os.environ, **index})
-    put(venv, COMPLETE, "", 0o644)
+    put(venv, releases.COMPLETE, "", 0o644)
 
 
 def run(module, command, cwd=None, env=None):
@@ -105,7 +131,6 @@ def main():
         {
             "release": {"type": "dict", "required": True},
             "source": {"type": "dict", "required": True},
-            "present": {"type": "bool", "required": True},
             "archive": {"type": "path"},
             "files": {"type": "dict", "required": True},
             "live_files": {"type": "dict", "required": True},
@@ -120,17 +145,18 @@ def main():
         supports_check_mode=True,
     )
     release = module.params["release"]
-    venv_is_whole = os.path.exists(os.path.join(release["venv"], COMPLETE))
+    venv_is_whole = os.path.exists(os.path.join(release["venv"], releases.COMPLETE))
     if os.path.exists(release["path"]) and venv_is_whole:
         module.exit_json(changed=False)
     if not module.check_mode:
         os.umask(0o022)
+        os.nice(10)  # copying and pip leave the processors to the clients
         with lock.hold(module):
             try:
                 if os.path.exists(release["path"]):
                     install(module, release["venv"], release["code"])
-                else:
-                    build(module, release)
+                elif differing := build(module, release):
+                    module.exit_json(changed=False, differing=differing)
             except OSError as error:
                 module.fail_json(msg=f"The release cannot be built; what was serving still serves. {error}")
     module.exit_json(

@@ -26,9 +26,6 @@ options:
   headers: {description: Further headers of the handshake. May hold secrets., type: dict, required: true}
 """
 
-# What nginx adds: an app that does not like it is to fail here, not with clients.
-FORWARDED = {"X-Real-IP": "127.0.0.1", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http"}
-
 
 def start(supervisor, release):
     """Bring up what is down; return whether anything was."""
@@ -48,7 +45,7 @@ def gate(supervisor, release, probe, headers):
     deadline = time.monotonic() + probe["timeout"]
     for process in release["processes"]:
         pause = 0.05
-        while (error := fault(process, probe, headers, deadline - time.monotonic())) is not None:
+        while (error := handshake.fault(process["socket"], probe, headers, deadline - time.monotonic())) is not None:
             state = supervisor.processes(release["program"])[process["name"]]
             if state["statename"] in FAILED or time.monotonic() > deadline:
                 raise GateError(process, error, state)
@@ -56,18 +53,9 @@ def gate(supervisor, release, probe, headers):
             pause = min(2 * pause, 1)  # the log is to show more than the gate's own tries
 
 
-def fault(process, probe, headers, left=5.0):
-    """Ask one process for a handshake; return what is wrong with it, None if nothing."""
-    try:
-        timeout = max(0.1, min(left, 5.0))
-        handshake.probe(process["socket"], **{**probe, "timeout": timeout}, headers={**FORWARDED, **headers})
-    except handshake.HandshakeError as error:
-        return error
-
-
 def repair(supervisor, release, probe, headers):
     """Restart the processes of a release that ran before and do not answer; return whether there were any."""
-    silent = [process["name"] for process in release["processes"] if fault(process, probe, headers)]
+    silent = [process["name"] for process in release["processes"] if handshake.fault(process["socket"], probe, headers)]
     for name in silent:
         supervisor.restart(release["program"], name)
     return bool(silent)

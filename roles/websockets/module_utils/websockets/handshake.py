@@ -14,6 +14,10 @@ _CLOSED = "closed the connection without an answer"
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 
 
+# What nginx adds: an app that does not like it is to fail at its gate, not with clients.
+FORWARDED = {"X-Real-IP": "127.0.0.1", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http"}
+
+
 class HandshakeError(Exception):
     """The server did not do what a WebSocket server does; the message says what it did instead."""
 
@@ -52,6 +56,15 @@ def probe(address, host="localhost", path="/", headers=None, message="", timeout
     finally:
         connection.socket.close()
     return time.monotonic() - start
+
+
+def fault(socket, probe_, headers, left=5.0):
+    """Ask one process for a handshake as nginx would; return what is wrong with it, None if nothing."""
+    try:
+        timeout = max(0.1, min(left, 5.0))
+        probe(socket, **{**probe_, "timeout": timeout}, headers={**FORWARDED, **headers})
+    except HandshakeError as error:
+        return error
 
 
 class _Connection:

@@ -252,6 +252,8 @@ def check_paths(inputs, processes):
 def check_host(inputs, host):
     """Return the problems that only the host can tell, given what websockets_observe found there."""
     problems = []
+    if not host["platform"]:
+        problems.append("The host's distribution is none that the role knows: use Debian, or one that is made from it.")
     if not host["python"]:
         problems.append(
             problem(

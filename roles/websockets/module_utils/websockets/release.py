@@ -14,6 +14,8 @@ BASE = "/srv/websockets"
 RUN = "/run/websockets"
 LOG = "/var/log/websockets"
 PROGRAMS = "/etc/supervisor/conf.d"
+# Last thing written into a virtual environment: one without it was interrupted, and is made again.
+COMPLETE = ".complete"
 # Written into a release when it gets the traffic: the id that had it before. Its date is when.
 _PREVIOUS = "previous"
 
@@ -72,6 +74,22 @@ def derive(inputs, found, requirements, python, role):
             for name in numbers
         ],
     }
+
+
+def describe(path):
+    """Return what of a file is part of a release, as ``(kind, value)``; None if it is neither a file nor a link.
+
+    ``kind`` is ``file`` or ``executable`` (value: sha256 of the content) or ``link`` (value: its target).
+    """
+    if os.path.islink(path):
+        return "link", os.readlink(path)
+    if not os.path.isfile(path):
+        return None
+    content = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            content.update(block)
+    return "executable" if os.stat(path).st_mode & 0o100 else "file", content.hexdigest()
 
 
 def of(app, release):
@@ -148,6 +166,11 @@ def on_disk(base):
     return found
 
 
+def venvs(base):
+    """Return the paths of the app's virtual environments that are whole."""
+    return [os.path.dirname(path) for path in glob.glob(f"{glob.escape(base)}/venvs/*/{COMPLETE}")]
+
+
 def went_live(path, previous):
     """Note that a release has got the traffic; ``previous`` is None when that was by a rollback."""
     marker = f"{path}/{_PREVIOUS}"
@@ -158,22 +181,28 @@ def went_live(path, previous):
         file.write(f"{previous}\n")
 
 
-def prune(base, keep):
-    """Remove what no rollback needs: releases beyond the newest ``keep``, those that never were live, and their
-    packages and logs. The live release and the one before it stay. Return the removed ids."""
+def surplus(base, keep):
+    """Return what no rollback needs, as ids and as paths: releases beyond the newest ``keep``, those that never were
+    live, and their packages and logs. The live release and the one before it stay."""
     found = on_disk(base)
     now = live(base)
     newest = sorted((i for i in found if "since" in found[i]), key=lambda i: found[i]["since"], reverse=True)
     kept = {now, found.get(now, {}).get("previous"), *newest[:keep]}
-    removed = sorted(set(found) - kept)
-    for identity in removed:
-        for log in glob.glob(f"{glob.escape(found[identity]['logs'])}/*-{identity}.log*"):
-            os.unlink(log)
-        shutil.rmtree(found[identity]["path"])
-    for partial in glob.glob(f"{glob.escape(base)}/releases/.*.partial"):
-        shutil.rmtree(partial)
+    ids = sorted(set(found) - kept)
+    paths = glob.glob(f"{glob.escape(base)}/releases/.*.partial")
+    for identity in ids:
+        paths += [found[identity]["path"], *glob.glob(f"{glob.escape(found[identity]['logs'])}/*-{identity}.log*")]
     used = {os.path.basename(found[identity]["venv"]) for identity in set(found) & kept}
-    for venv in glob.glob(f"{glob.escape(base)}/venvs/*"):
-        if os.path.basename(venv) not in used:
-            shutil.rmtree(venv)
-    return removed
+    paths += [venv for venv in glob.glob(f"{glob.escape(base)}/venvs/*") if os.path.basename(venv) not in used]
+    return ids, paths
+
+
+def prune(base, keep):
+    """Remove the surplus, and return the removed ids."""
+    ids, paths = surplus(base, keep)
+    for path in paths:
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    return ids

@@ -24,13 +24,20 @@ def sizes(max_connections, message_size, minfds=0, nginx_nofile=0):
     return {
         "worker_connections": worker_connections,
         "nginx_nofile": max(worker_connections, nginx_nofile),
-        # Any one process has to be able to hold all: the others may be down. Below that it hangs instead of refusing.
-        "minfds": max(max_connections + SPARE_DESCRIPTORS, minfds),
+        "minfds": max(process_needs(max_connections), minfds),
         # All clients may come at once, after a loss of the network for example; the kernel lowers it to somaxconn.
         "backlog": max_connections,
         # A message that fits, with its header, goes through in one read and one write on each side.
         "buffer": -(-(message_size + FRAME_HEADER) // PAGE) * PAGE,
     }
+
+
+def process_needs(max_connections):
+    """Return the descriptors of one of the app's processes.
+
+    Any one has to be able to hold all: the others may be down. Below that it hangs instead of refusing.
+    """
+    return max_connections + SPARE_DESCRIPTORS
 
 
 def worker_needs(max_connections):

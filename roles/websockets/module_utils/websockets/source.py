@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import gzip
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import tarfile
 
 from .inputs import InputError, problem
+from .release import describe, digest
 
 _LEFT_OUT = {".git", ".hg", ".svn", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".venv"}
 
@@ -23,11 +25,45 @@ _REPOSITORY = {
 }
 
 
+def once(path, make):
+    """Have ``make(path)`` make a file or a folder, unless another process of this run has; return its path."""
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(path):
+            partial = f"{path}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            make(partial)
+            os.rename(partial, path)
+    return path
+
+
+def scan_once(folder, cache, key):
+    """Return a file inside ``cache`` with the findings of :func:`scan`; the hosts of one task share it by its ``key``."""
+
+    def write(path):
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(scan(folder), file)
+
+    return once(os.path.join(cache, f"websockets-scan-{digest([folder, key])}"), write)
+
+
+def load(path):
+    """Return what :func:`scan_once` has written."""
+    with open(path, encoding="utf-8") as file:
+        return {path: tuple(what) for path, what in json.load(file).items()}
+
+
+def archive_once(folder, found, cache):
+    """Return the :func:`archive` of these files inside ``cache``; hosts that lack the same ones share it."""
+    path = os.path.join(cache, f"websockets-{digest([folder, found])}.tar.gz")
+    return once(path, lambda partial: archive(folder, found, partial))
+
+
 def scan(folder):
     """Return {relative path: (kind, value)} of what a release of this folder contains.
 
-    ``kind`` is ``file`` or ``executable`` (value: sha256 of the content) or ``link`` (value: its target).
-    Folders without files are not part of it. Raises :class:`InputError` for what cannot be released.
+    They are what :func:`release.describe` says. Folders without files are not part of it. Raises :class:`InputError`
+    for what cannot be released.
     """
     found = {}
     for parent, folders, files in os.walk(folder):
@@ -42,21 +78,24 @@ def scan(folder):
             relative = os.path.relpath(path, folder)
             if name.endswith(".pyc") or name in _LEFT_OUT:
                 continue
-            if os.path.islink(path):
-                target = os.readlink(path)
+            what = describe(path)
+            if what is None:
+                raise InputError(problem("websockets_src", path, "it is neither a file nor a link; leave it out."))
+            kind, target = what
+            if kind == "link":
                 inside = os.path.normpath(os.path.join(os.path.dirname(relative), target))
                 if os.path.isabs(target) or inside.split(os.sep)[0] == os.pardir:
                     raise InputError(
                         problem("websockets_src", path, f"it is a link to {target}, outside the app; copy the file.")
                     )
-                found[relative] = ("link", target)
-            elif os.path.isfile(path):
-                kind = "executable" if os.stat(path).st_mode & 0o100 else "file"
-                with open(path, "rb") as file:
-                    found[relative] = (kind, hashlib.file_digest(file, "sha256").hexdigest())
-            else:
-                raise InputError(problem("websockets_src", path, "it is neither a file nor a link; leave it out."))
+            found[relative] = what
     return found
+
+
+def lacking(found, releases):
+    """Return those of :func:`scan`'s findings whose content is in none of the releases (their ``files``), and links."""
+    there = {what.partition(" ")[2] for files in releases for what in files.values()}
+    return {path: (kind, value) for path, (kind, value) in found.items() if kind == "link" or value not in there}
 
 
 def archive(folder, found, path):
@@ -118,15 +157,7 @@ def checkout(repo, version, cache):
     Raises :class:`InputError` where git cannot read the repository or does not know the revision.
     """
     name = hashlib.sha256(f"{repo}\0{version}".encode()).hexdigest()[:16]
-    folder = os.path.join(cache, f"websockets-{name}")
-    with open(f"{folder}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not os.path.isdir(folder):
-            partial = f"{folder}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            _export(repo, version, partial)
-            os.rename(partial, folder)
-    return folder
+    return once(os.path.join(cache, f"websockets-{name}"), lambda folder: _export(repo, version, folder))
 
 
 def _export(repo, version, folder):

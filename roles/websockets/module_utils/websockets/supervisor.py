@@ -83,17 +83,21 @@ class Supervisor:
             os.unlink(release["program_file"])
         shutil.rmtree(release["sockets"], ignore_errors=True)
 
+    def lacks_descriptors(self, minfds):
+        """Tell whether the limit that new processes inherit is below ``minfds``."""
+        return resource.prlimit(self.call("getPID"), resource.RLIMIT_NOFILE)[0] < minfds
+
     def raise_descriptors(self, minfds):
         """Raise the limit that new processes inherit, to what ``minfds`` gives from the next start on.
 
         A restart of supervisord would do it too, and stop everybody's processes.
         """
+        if not self.lacks_descriptors(minfds):
+            return False
         pid = self.call("getPID")
-        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        if soft < minfds:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (minfds, max(hard, minfds)))
-            return True
-        return False
+        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (minfds, max(hard, minfds)))
+        return True
 
     def wait(self, timeout=15.0):
         """Wait until a supervisord that has just been started answers."""

@@ -1,0 +1,128 @@
+"""What is sent to a host: only files that none of its releases has. The rest is copied there, and looked at first."""
+
+import json
+import os
+import pwd
+import shutil
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.testing import patch_module_args
+from ansible.module_utils.websockets import release, source
+from role import load, plan
+
+action = load("action_plugins/websockets_release.py")
+module = load("library/websockets_release.py")
+
+
+@pytest.fixture
+def app(tmp_path):
+    folder = tmp_path / "app"
+    (folder / "lib").mkdir(parents=True)
+    (folder / "app.py").write_text("print('hello')\n")
+    (folder / "lib" / "large.py").write_text("large = True\n")
+    (folder / "lib" / "tool").write_text("#!/bin/sh\n")
+    (folder / "lib" / "tool").chmod(0o755)
+    (folder / "link").symlink_to("lib/large.py")
+    return folder
+
+
+@pytest.fixture
+def deploy(host, app, tmp_path, capsys, monkeypatch):
+    """Have the plugin and the module put the app's release in place, without a network; return what was sent."""
+    monkeypatch.setattr(module, "install", lambda *_: None)
+    monkeypatch.setattr(module.os, "nice", lambda _: 0)
+    monkeypatch.setattr(module.os, "sync", lambda: None)
+    monkeypatch.setattr(action.C, "DEFAULT_LOCAL_TMP", str(tmp_path))
+    me = pwd.getpwuid(os.getuid()).pw_name if os.getuid() else "nobody"
+    base = f"{release.BASE}/echo"
+    os.makedirs(f"{base}/releases")
+
+    def run(meanwhile=lambda: None):
+        planned = plan({"releases": release.on_disk(base)}, src=str(app), user=me, command="x {socket}")
+        meanwhile()
+        sent = []
+        arguments = {"release": planned["release"], "source": planned["source"], "host": planned["host"]}
+        rest = {"run": planned["run"], "program": "", "script": "", "python": "/usr/bin/python3"}
+        plugin = action.ActionModule(
+            task=SimpleNamespace(args={**arguments, **rest}, async_val=0, check_mode=False),
+            connection=SimpleNamespace(_shell=SimpleNamespace(tmpdir=str(tmp_path), join_path=os.path.join)),
+            **dict.fromkeys(("play_context", "loader", "templar", "shared_loader_obj")),
+        )
+
+        def transfer(packed, place):
+            with tarfile.open(packed) as archive:
+                sent.append(sorted(archive.getnames()))
+            shutil.copy(packed, place)
+
+        def execute(module_args, task_vars):
+            with patch_module_args(module_args), pytest.raises(SystemExit):
+                module.main()
+            return json.loads(capsys.readouterr().out)
+
+        plugin._early_needs_tmp_path = lambda: False
+        plugin._transfer_file, plugin._execute_module, plugin._fixup_perms2 = transfer, execute, lambda _: None
+        result = plugin.run(task_vars={"inventory_hostname": "ws1"})
+        assert "failed" not in result, result
+        assert result["changed"] is True
+        assert source.scan(planned["release"]["code"]) == source.scan(app)
+        return sent, planned["release"]
+
+    return run
+
+
+def test_a_new_host_gets_everything(deploy):
+    assert deploy()[0] == [["app.py", "lib/large.py", "lib/tool", "link"]]
+
+
+def test_the_next_release_is_sent_what_changed(deploy, app):
+    deploy()
+    (app / "app.py").write_text("print('bye')\n")
+    (app / "lib" / "new.py").touch()
+    assert deploy()[0] == [["app.py", "lib/new.py", "link"]]
+
+
+def test_a_file_that_any_release_has_is_not_sent(deploy, app):
+    (app / "link").unlink()
+    deploy()
+    text = (app / "app.py").read_text()
+    (app / "app.py").write_text("print('bye')\n")
+    deploy()
+    (app / "lib" / "app.py").write_text(text)
+    (app / "lib" / "large.py").rename(app / "moved.py")
+    (app / "lib" / "tool").chmod(0o644)
+    assert deploy()[0] == []
+
+
+def test_a_release_is_a_copy_of_its_own(deploy, app):
+    first = deploy()[1]
+    (app / "app.py").write_text("print('bye')\n")
+    second = deploy()[1]
+    places = [Path(made["code"], "lib", "large.py").stat() for made in (first, second)]
+    assert places[0].st_ino != places[1].st_ino
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.write_text("# mine\n"), lambda path: path.unlink()])
+def test_a_release_that_was_edited_on_the_host_is_no_source(deploy, app, harm):
+    harm(Path(deploy()[1]["code"], "lib", "large.py"))
+    (app / "app.py").write_text("print('bye')\n")
+    assert deploy()[0] == [["app.py", "link"], ["app.py", "lib/large.py", "lib/tool", "link"]]
+
+
+def test_code_that_changes_while_it_is_deployed_is_refused(deploy, app):
+    with pytest.raises(AnsibleActionFail, match="have changed while this run was deploying them. Run it again"):
+        deploy(meanwhile=lambda: (app / "app.py").write_text("print('later')\n"))
+    assert os.listdir(f"{release.BASE}/echo/releases") == []
+
+
+def test_hosts_of_one_task_share_one_look_at_the_code(app, tmp_path):
+    """However many they are, and whatever happens to the folder between two batches."""
+    kept = source.scan_once(str(app), str(tmp_path), "task")
+    (app / "app.py").write_text("print('bye')\n")
+    assert source.scan_once(str(app), str(tmp_path), "task") == kept
+    found = source.load(kept)
+    assert found != source.scan(app)
+    assert source.load(source.scan_once(str(app), str(tmp_path), "another task")) == source.scan(app)
