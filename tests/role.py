@@ -29,6 +29,10 @@ HOST = {
     "platform": "debian",
     "python": "3.13",
     "missing_packages": [],
+    "files": {},
+    "folders": True,
+    "idle_services": [],
+    "stale_units": False,
     "group": "",
     "home": "",
     "listener": "",
@@ -76,10 +80,10 @@ def task_vars(ansible_facts=None, **inputs):
     }
 
 
-def plan(host=None, purpose="deploy", **inputs):
+def plan(host=None, purpose="deploy", files=(), **inputs):
     """Return what the action plugin ``websockets_plan`` returns for these inputs on such a host."""
     # As if read from YAML, a value is a template only where a test says so (trust_as_template).
-    variables = task_vars(**inputs)
+    variables = {**task_vars(**inputs), **read("vars/main.yml")}
     action = load("action_plugins/websockets_plan.py").ActionModule(
         task=SimpleNamespace(args={}, async_val=0, _uuid=str(uuid.uuid4())),
         connection=SimpleNamespace(_shell=None),
@@ -90,7 +94,7 @@ def plan(host=None, purpose="deploy", **inputs):
     )
     # The host's side of it: nothing is sent anywhere.
     action._execute_module = lambda *_, **__: {"host": HOST | (host or {})}
-    return action._plan(variables, platforms={}, files=[], purpose=purpose)
+    return action._plan(variables, platforms={}, files=files, purpose=purpose)
 
 
 def render(template, planned, **variables):

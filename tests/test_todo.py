@@ -1,12 +1,13 @@
 """What a run has seen to be as it should be, it does not do again."""
 
 import pytest
-from role import plan
+from role import plan, render
 
 VENV = plan()["release"]["venv"]
 ID = plan()["release"]["id"]
 # A host on which this release is live, and nothing else is there.
 DEPLOYED = {
+    "group": "ws-echo",
     "live": ID,
     "serves": True,
     "releases": {ID: {"files": {}}},
@@ -26,12 +27,18 @@ def test_nothing():
 
 
 def test_everything_on_a_new_host():
-    assert todo(live="", serves=False, releases={}, venvs=[], programs=[]) == ["release", "start", "drain"]
+    new = {"group": "", "live": "", "serves": False, "releases": {}, "venvs": [], "programs": []}
+    assert todo(**new) == ["host", "release", "start", "drain"]
 
 
 @pytest.mark.parametrize(
     ("host", "steps"),
     [
+        ({"missing_packages": ["nginx"]}, ["host"]),
+        ({"group": ""}, ["host"]),
+        ({"folders": False}, ["host"]),
+        ({"idle_services": ["nginx"]}, ["host"]),
+        ({"stale_units": True}, ["host"]),
         ({"releases": {}}, ["release"]),
         ({"venvs": []}, ["release"]),
         ({"serves": False}, ["start"]),
@@ -39,7 +46,19 @@ def test_everything_on_a_new_host():
         ({"programs": [NEW, ID]}, ["drain"]),
         ({"surplus": True}, ["drain"]),
     ],
-    ids=["release gone", "packages gone", "silent", "another is live", "another runs", "surplus"],
+    ids=[
+        "packages",
+        "user",
+        "folders",
+        "services",
+        "units",
+        "release gone",
+        "packages gone",
+        "silent",
+        "another is live",
+        "another runs",
+        "surplus",
+    ],
 )
 def test_only_what_is_not_as_it_should_be(host, steps):
     assert todo(**host) == steps
@@ -48,6 +67,32 @@ def test_only_what_is_not_as_it_should_be(host, steps):
 def test_other_code():
     other = {"live": NEW, "releases": {NEW: {"files": {}}}, "programs": [NEW]}
     assert todo(**other) == ["release", "start", "drain"]
+
+
+FILE = {"src": "supervisord.conf.j2", "dest": "/etc/supervisor/conf.d/websockets.conf", "mode": "0644"}
+TEXT = render("supervisord.conf.j2", plan())
+
+
+@pytest.mark.parametrize(
+    ("there", "folder"),
+    [
+        ({}, True),
+        ({FILE["dest"]: ""}, False),
+        ({FILE["dest"]: f"0600 {TEXT}"}, False),
+        ({FILE["dest"]: "0644 x"}, False),
+    ],
+    ids=["no folder", "no file", "other mode", "other text"],
+)
+def test_a_file_that_is_not_as_its_template_says_is_written(there, folder):
+    file = {**FILE, "init": ["systemd"]}
+    planned = plan({**DEPLOYED, "files": there}, files=[file, {**FILE, "init": ["sysv"]}])
+    assert planned["files"] == [{**file, "folder": folder}]
+    assert planned["todo"]["host"]
+
+
+def test_a_file_that_is_as_its_template_says_is_not():
+    planned = plan({**DEPLOYED, "files": {FILE["dest"]: f"0644 {TEXT}"}}, files=[{**FILE, "init": ["systemd"]}])
+    assert (planned["files"], planned["todo"]["host"]) == ([], False)
 
 
 def test_a_removal_drains_whatever_there_is():

@@ -12,6 +12,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
 
 # Ansible finds a role's module_utils for modules only, not for plugins on the control node.
 ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), "module_utils"))
@@ -39,7 +40,7 @@ class ActionModule(ActionBase):
         _, arguments = self.validate_argument_spec(
             {
                 "platforms": {"type": "dict", "required": True},
-                "files": {"type": "list", "elements": "str", "required": True},
+                "files": {"type": "list", "elements": "dict", "required": True},
                 "purpose": {"type": "str", "choices": ["deploy", "rollback", "remove"], "required": True},
             }
         )
@@ -70,7 +71,11 @@ class ActionModule(ActionBase):
             "message": inputs["websockets_gate_message"],
             "timeout": inputs["websockets_gate_timeout"],
         }
-        host = self._observe(inputs, task_vars, {"platforms": platforms, "files": files, "probe": probe, "run": run})
+        host = self._observe(
+            inputs,
+            task_vars,
+            {"platforms": platforms, "files": [file["dest"] for file in files], "probe": probe, "run": run},
+        )
         try:
             deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
             if purpose == "remove":
@@ -91,7 +96,7 @@ class ActionModule(ActionBase):
         except rules.InputError:
             self._execute_module("websockets_unlock", {"run": run}, task_vars=task_vars)
             raise
-        return {
+        plan = {
             "run": run,
             "inputs": {name: value for name, value in inputs.items() if name not in _SECRET},
             "source": code,
@@ -100,7 +105,6 @@ class ActionModule(ActionBase):
             "purpose": purpose,
             "group": host["group"] or derived["user"],
             "probe": probe,
-            "todo": _todo(host, derived, purpose),
             "address": rules.connect_address(inputs["websockets_listen"]),
             "url": rules.url(inputs),
             "sizes": sizing.sizes(
@@ -111,6 +115,25 @@ class ActionModule(ActionBase):
             ),
             "ansible_facts": {"__websockets_deployed": deployed},
         }
+        if purpose == "deploy":
+            plan["files"] = self._differing(files, plan, task_vars)
+        return {**plan, "todo": _todo(plan)}
+
+    def _differing(self, files, plan, task_vars):
+        """Return those of the host's own files that are not as their templates say."""
+        templar = self._templar.copy_with_new_env(available_variables={**task_vars, "__websockets_plan": plan})
+
+        def wanted(file):
+            path = os.path.join(task_vars["role_path"], "templates", file["src"])
+            text = templar.template(trust_as_template(f"{{{{ lookup('ansible.builtin.template', {path!r}) }}}}"))
+            return f"{file['mode']} {text}"
+
+        host = plan["host"]
+        return [
+            {**file, "folder": file["dest"] not in host["files"]}
+            for file in files
+            if host["init"] in file["init"] and host["files"].get(file["dest"]) != wanted(file)
+        ]
 
     def _typed_inputs(self, task_vars, spec):
         names = [name for name in task_vars if name.startswith("websockets_")]
@@ -162,19 +185,27 @@ class ActionModule(ActionBase):
             arguments["ended"] = found["holder"]["id"]
             found = self._execute_module("websockets_observe", arguments, task_vars=task_vars)
         if "host" not in found:
-            raise AnsibleActionFail(found.get("msg", "The host could not be looked at."))
+            raise AnsibleActionFail(found.get("msg") or "The host could not be looked at.", result=found)
         return found["host"]
 
 
-def _todo(host, release, purpose):
+def _todo(plan):
     """Return which steps have anything to do on a host as it is."""
-    if purpose == "remove":
+    host, release = plan["host"], plan["release"]
+    if plan["purpose"] == "remove":
         return {"drain": True}
     live = host["live"] == release["id"]
-    return {
-        "release": release["id"] not in host["releases"] or release["venv"] not in host["venvs"],
+    todo = {
         "start": not (live and host["serves"]),
         "drain": not live or host["programs"] != [release["id"]] or host["surplus"],
+    }
+    if plan["purpose"] == "rollback":
+        return todo
+    return {
+        "host": bool(host["missing_packages"] or plan["files"] or host["stale_units"] or host["idle_services"])
+        or not (host["group"] and host["folders"]),
+        "release": release["id"] not in host["releases"] or release["venv"] not in host["venvs"],
+        **todo,
     }
 
 

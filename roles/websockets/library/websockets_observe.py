@@ -252,9 +252,8 @@ def services(init):
 
 def runs_by_script(name):
     """Tell whether a service with an init script runs, now and at boot."""
-    if not glob.glob(f"/etc/rc2.d/S??{name}"):
-        return False
-    return not subprocess.run([f"/etc/init.d/{name}", "status"], capture_output=True, check=False).returncode
+    starts = glob.glob(f"/etc/rc2.d/S??{name}")
+    return bool(starts) and not subprocess.run(["service", name, "status"], capture_output=True, check=False).returncode
 
 
 def serves(live, minfds, probe, headers):
