@@ -4,16 +4,19 @@
  *   load COMMAND --connect TARGET[,TARGET ...] [--OPTION VALUE ...]      TARGET: unix:/path or 127.0.0.1:8080
  *
  *   echo        --clients 50 --size 1024 --seconds 5   each client sends a message when the last one is back
+ *   echo        --clients 50 --size 1024 --messages 20 the same until each has had so many back
  *   handshakes  --count 5000 --concurrency 50          connect, 101, close with 1000, next
  *   handshakes  --rate 100 --seconds 60 --log FILE     the same on a schedule; a line each: when, microseconds, result
  *   storm       --count 5000                           all connect at once, and stay
- *   idle        --count 15000 [--once BYTES]           come at a moderate pace (--concurrency), and stay
- *   balance     --count 10000 [--stay PERCENT]         the same; most leave after 0 to 2 s, PERCENT of them stay
+ *   idle        --count 15000 --size 65536             come at a moderate pace (--concurrency), and stay
+ *   balance     --count 10000 --stay 20                the same; but 20 % stay, the others leave after 0 to 2 s, until
+ *                                                      the last one has come
  *   serve       PATH | PORT                            a minimal echo server, to find this client's own ceiling
  *
- * Clients that stay answer pings, and do so until standard input closes; "ready {...}" says that all are there or have
- * failed. With --return those that the server sends away come back within a second. --deflate offers compression
- * as a browser does: messages are sent as they are (RFC 7692 leaves that to the sender), answers are only counted.
+ * "ready {...}" says that all clients are there or have failed. Those that stay answer pings until standard input
+ * closes, and at each line of it send a message of --size bytes; "ready" again when all are back. With --return those
+ * that the server sends away come back within a second. --deflate offers compression as a browser does: messages
+ * are sent as they are (RFC 7692 leaves that to the sender), answers are only counted.
  * One thread, level-triggered epoll: an echo costs a send, a recv and a share of an epoll_wait.
  */
 #define _GNU_SOURCE
@@ -47,7 +50,9 @@ enum state { AWAY, OPENING, OPEN, CLOSING };
 struct client {
     int fd;
     enum state state;
-    bool writing, stays, message_open;
+    bool writing, stays;
+    int error;
+    long said;
     double started, due; /* of what is under way: handshake or message; of what comes next */
     const uint8_t *out;  /* what is being sent, and how much of it is left */
     size_t left;
@@ -61,19 +66,19 @@ struct client {
 static struct { struct sockaddr_storage address; socklen_t size; } targets[64];
 static int target_count, epoll;
 static enum mode mode;
-static long count = 50, concurrency = 50, size = 32, once, stay, rate, slots; /* slots: of the table of clients */
-static double seconds = 5, warmup = 0.5;
-static bool deflate, come_back;
+static long count = 50, concurrency = 50, size = 32, each, stay, rate, slots; /* slots: of the table of clients */
+static double seconds = 5;
+static bool deflate, come_back, asked;
 static FILE *logfile;
 
 static struct client *clients;
-static long started, opening, opened, failed, done, lost, visitors, answers, answer_bytes;
+static long started, opening, opened, failed, done, lost, answers, answer_bytes;
 static double now, last_open;
 static char request[512];
 static uint8_t *messages[MESSAGES], input[1 << 18];
 static size_t request_size, message_size, turn;
 static const uint8_t bye[] = {0x80 | CLOSE, 0x80 | 2, 0, 0, 0, 0, 1000 >> 8, 1000 & 255};
-static struct { char kind[32]; long count; } failures[32];
+static struct { char kind[32]; long count; } failures[16];
 static uint32_t *samples;
 static size_t sample_count, sample_space;
 
@@ -147,8 +152,11 @@ static void flush(struct client *c)
             continue;
         }
         ssize_t n = send(c->fd, c->out, c->left, MSG_NOSIGNAL);
-        if (n < 0) /* not yet connected, or full; another error comes back from recv, which counts it */
+        if (n < 0) { /* not yet connected, or full; any other error is for receive() to report */
+            if (errno != EAGAIN && !c->error)
+                c->error = errno;
             return want(c, true);
+        }
         c->out += n, c->left -= n;
     }
     want(c, false);
@@ -165,7 +173,6 @@ static void gone(struct client *c)
     close(c->fd);
     c->state = AWAY;
     c->due = come_back && c->stays ? now + drand48() : 0;
-    visitors -= !c->stays;
 }
 
 static void log_result(struct client *c, double duration, const char *result)
@@ -177,7 +184,7 @@ static void log_result(struct client *c, double duration, const char *result)
 static void fail(struct client *c, const char *kind)
 {
     int i = 0;
-    while (failures[i].count && strcmp(failures[i].kind, kind) && i < 31)
+    while (failures[i].count && strcmp(failures[i].kind, kind) && i < 15)
         i++;
     snprintf(failures[i].kind, sizeof failures[i].kind, "%s", kind);
     failures[i].count++;
@@ -185,6 +192,12 @@ static void fail(struct client *c, const char *kind)
     opening -= c->state == OPENING;
     log_result(c, now - c->started, kind);
     gone(c);
+}
+
+static const char *name_of(int error)
+{
+    return error == 0 ? "closed" : error == ECONNREFUSED ? "refused" : error == ECONNRESET ? "reset"
+         : error == EAGAIN ? "backlog full" : strerror(error);
 }
 
 static void open_one(struct client *c, double when)
@@ -204,7 +217,7 @@ static void open_one(struct client *c, double when)
     started++, opening++;
     int error = connect(c->fd, (struct sockaddr *)&targets[target].address, targets[target].size) ? errno : 0;
     if (error && error != EINPROGRESS)
-        return fail(c, error == EAGAIN ? "backlog full" : error == ECONNREFUSED ? "refused" : strerror(error));
+        return fail(c, name_of(error));
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event);
     /* On loopback the connection mostly stands by now: no need to wait to be told so. */
@@ -227,23 +240,25 @@ static void stands(struct client *c)
     log_result(c, now - c->started, "101");
     if (mode == HANDSHAKES)
         say_bye(c);
-    else if (mode == HOLD && once)
-        push(c, messages[turn++ % MESSAGES], message_size);
     else if (mode == HOLD && !c->stays)
         c->due = now + 2 * drand48();
 }
 
+static void say(struct client *c)
+{
+    c->started = now;
+    push(c, messages[turn++ % MESSAGES], message_size);
+}
+
 static void answered(struct client *c)
 {
-    if (mode == HOLD) {
-        answers++;
-    } else if (mode == ECHO && c->state == OPEN) {
-        now = clock_of(CLOCK_MONOTONIC);
-        answers++;
-        sample(now - c->started);
-        c->started = now;
-        push(c, messages[turn++ % MESSAGES], message_size);
-    }
+    answers++;
+    if (mode != ECHO)
+        return;
+    now = clock_of(CLOCK_MONOTONIC);
+    sample(now - c->started);
+    if (++c->said != each && c->state == OPEN)
+        say(c);
 }
 
 static void frames(struct client *c, const uint8_t *data, size_t length)
@@ -315,7 +330,7 @@ static void receive(struct client *c)
         lost++;
         gone(c);
     } else {
-        fail(c, n == 0 ? "closed" : errno == ECONNREFUSED ? "refused" : errno == ECONNRESET ? "reset" : strerror(errno));
+        fail(c, name_of(n ? errno : c->error));
     }
 }
 
@@ -345,6 +360,7 @@ static void wait_for_events(double until)
         if (!c) { /* standard input */
             if (read(0, input, sizeof input) <= 0)
                 exit(printf("{\"lost\": %ld, \"returned\": %ld, \"failed\": %ld}\n", lost, started - count, failed) < 0);
+            asked = true;
             continue;
         }
         if (events[i].events & EPOLLOUT)
@@ -368,9 +384,9 @@ static void report(const char *prefix, const char *what, double number, double e
     qsort(samples, sample_count, 4, by_value);
     printf("%s{\"%s\": %.1f, \"p50_us\": %u, \"p99_us\": %u, \"max_us\": %u, \"opened\": %ld, \"failed\": %ld, \"seconds\": %.3f, "
            "\"client_cpu_seconds\": %.3f, \"answer_bytes\": %.1f, \"failures\": {",
-           prefix, what, number / elapsed, percentile(.5), percentile(.99), percentile(1), opened, failed, elapsed,
+           prefix, what, elapsed ? number / elapsed : 0, percentile(.5), percentile(.99), percentile(1), opened, failed, elapsed,
            cpu_seconds, answers ? (double)answer_bytes / answers : 0);
-    for (int i = 0; failures[i].count; i++)
+    for (int i = 0; i < 16 && failures[i].count; i++)
         printf("%s\"%s\": %ld", i ? ", " : "", failures[i].kind, failures[i].count);
     puts("}}");
     fflush(stdout);
@@ -390,16 +406,15 @@ static void run_echo(void)
     while (opened + failed < count)
         arrive();
     for (struct client *c = clients; c < clients + slots; c++)
-        if (c->state == OPEN) {
-            c->started = clock_of(CLOCK_MONOTONIC);
-            push(c, messages[turn++ % MESSAGES], message_size);
-        }
-    for (double end = now + warmup; now < end;)
+        if (c->state == OPEN)
+            say(c);
+    for (double end = now + (seconds < 1 ? seconds / 2 : 0.5); !each && now < end;)
         wait_for_events(end);
-    answers = answer_bytes = sample_count = 0;
     double begin = now, cpu_before = cpu();
-    while (now < begin + seconds)
-        wait_for_events(begin + seconds);
+    if (!each)
+        answers = answer_bytes = sample_count = 0;
+    while (each ? answers < each * (count - failed) : now < begin + seconds)
+        wait_for_events(each ? now + 1 : begin + seconds);
     report("", "messages_per_second", answers, now - begin, cpu() - cpu_before);
 }
 
@@ -423,16 +438,31 @@ static void run_handshakes(void)
 
 static void run_hold(void)
 {
-    double begin = now = clock_of(CLOCK_MONOTONIC);
+    double begin = last_open = now = clock_of(CLOCK_MONOTONIC);
     struct epoll_event event = {.events = EPOLLIN};
     bool can_wait = !epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &event); /* not /dev/null */
     for (long i = 0; i < count; i++)
-        visitors += !(clients[i].stays = drand48() * 100 < stay);
-    while (opened + failed < count || visitors || (once && answers + lost < opened))
+        clients[i].stays = drand48() * 100 < stay;
+    while (opened + failed < count)
         arrive();
+    for (struct client *c = clients; c < clients + slots; c++)
+        c->due = 0; /* from here on nobody leaves */
     report("ready ", "handshakes_per_second", opened, last_open - begin, cpu());
-    while (can_wait)
+    while (can_wait) {
         wait_for_events(now + 1);
+        if (asked) {
+            asked = false;
+            long before = answers, said = 0;
+            for (struct client *c = clients; c < clients + slots || answers + lost < before + said;) {
+                for (; c < clients + slots && before + said < answers + lost + concurrency; c++)
+                    if (c->state == OPEN)
+                        say(c), said++;
+                wait_for_events(now + 1);
+            }
+            printf("ready {\"answers\": %ld}\n", answers - before);
+            fflush(stdout);
+        }
+    }
 }
 
 static void set_target(char *name)
@@ -512,7 +542,7 @@ static void serve(char *where)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"clients", 1, 0, 'n'}, {"count", 1, 0, 'n'}, {"concurrency", 1, 0, 'p'}, {"size", 1, 0, 'b'}, {"once", 1, 0, 'o'},
+        {"clients", 1, 0, 'n'}, {"count", 1, 0, 'n'}, {"concurrency", 1, 0, 'p'}, {"size", 1, 0, 'b'}, {"messages", 1, 0, 'm'},
         {"stay", 1, 0, 's'}, {"rate", 1, 0, 'r'}, {"seconds", 1, 0, 't'}, {"log", 1, 0, 'l'}, {"connect", 1, 0, 'c'},
         {"deflate", 0, 0, 'd'}, {"return", 0, 0, 'a'}, {0}};
     char command = argc > 2 ? *argv[1] : '?'; /* no two begin with the same letter, but serve and storm */
@@ -530,7 +560,7 @@ int main(int argc, char **argv)
         case 'n': count = atol(optarg); break;
         case 'p': concurrency = atol(optarg); break;
         case 'b': size = atol(optarg); break;
-        case 'o': once = size = atol(optarg); break;
+        case 'm': each = atol(optarg); break;
         case 's': stay = atol(optarg); break;
         case 'r': rate = atol(optarg); break;
         case 't': seconds = atof(optarg); break;
