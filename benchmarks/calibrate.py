@@ -7,7 +7,10 @@ from tools import load, until
 
 def measure(quick):
     rows = []
-    for where, target in (("/run/benchmark/ceiling.sock", "unix:/run/benchmark/ceiling.sock"), ("9100", "127.0.0.1:9100")):
+    for where, target in (
+        ("/run/benchmark/ceiling.sock", "unix:/run/benchmark/ceiling.sock"),
+        ("9100", "127.0.0.1:9100"),
+    ):
         server = subprocess.Popen(["load", "serve", where])
         try:
             until(lambda to=target: not load("handshakes", "--connect", to, "--count", 1)["failed"], "the server", 5)

@@ -68,11 +68,11 @@ static int target_count, epoll;
 static enum mode mode;
 static long count = 50, concurrency = 50, size = 32, each, stay, rate, slots; /* slots: of the table of clients */
 static double seconds = 5;
-static bool deflate, come_back, asked;
+static bool deflate, come_back, asked, ending;
 static FILE *logfile;
 
 static struct client *clients;
-static long started, opening, opened, failed, done, lost, answers, answer_bytes;
+static long started, present, opening, opened, failed, done, lost, answers, answer_bytes;
 static double now, last_open;
 static char request[512];
 static uint8_t *messages[MESSAGES], input[1 << 18];
@@ -171,6 +171,7 @@ static void push(struct client *c, const void *data, size_t length)
 static void gone(struct client *c)
 {
     close(c->fd);
+    present--;
     c->state = AWAY;
     c->due = come_back && c->stays ? now + drand48() : 0;
 }
@@ -214,7 +215,7 @@ static void open_one(struct client *c, double when)
         if (bind(c->fd, (struct sockaddr *)&source, sizeof source))
             die("bind");
     }
-    started++, opening++;
+    started++, present++, opening++;
     int error = connect(c->fd, (struct sockaddr *)&targets[target].address, targets[target].size) ? errno : 0;
     if (error && error != EINPROGRESS)
         return fail(c, name_of(error));
@@ -258,7 +259,7 @@ static void answered(struct client *c)
     now = clock_of(CLOCK_MONOTONIC);
     sample(now - c->started);
     if (++c->said != each && c->state == OPEN)
-        say(c);
+        ending ? say_bye(c) : say(c);
 }
 
 static void frames(struct client *c, const uint8_t *data, size_t length)
@@ -358,9 +359,8 @@ static void wait_for_events(double until)
     for (int i = 0; i < n; i++) {
         struct client *c = events[i].data.ptr;
         if (!c) { /* standard input */
-            if (read(0, input, sizeof input) <= 0)
-                exit(printf("{\"lost\": %ld, \"returned\": %ld, \"failed\": %ld}\n", lost, started - count, failed) < 0);
-            asked = true;
+            asked = read(0, input, sizeof input) > 0;
+            ending = !asked;
             continue;
         }
         if (events[i].events & EPOLLOUT)
@@ -401,6 +401,17 @@ static void arrive(void)
     wait_for_events(now + 1);
 }
 
+/* As a browser's tab does, and not by an end of the process: that would be an error for each of them in the app. */
+static void leave(bool all)
+{
+    ending = true, come_back = false;
+    for (struct client *c = clients; all && c < clients + slots; c++)
+        if (c->state == OPEN)
+            say_bye(c);
+    for (double end = now + 2 * PATIENCE; present && now < end;)
+        wait_for_events(end);
+}
+
 static void run_echo(void)
 {
     while (opened + failed < count)
@@ -416,6 +427,7 @@ static void run_echo(void)
     while (each ? answers < each * (count - failed) : now < begin + seconds)
         wait_for_events(each ? now + 1 : begin + seconds);
     report("", "messages_per_second", answers, now - begin, cpu() - cpu_before);
+    leave(each);
 }
 
 static void run_handshakes(void)
@@ -436,6 +448,22 @@ static void run_handshakes(void)
     report("", "handshakes_per_second", opened, now - begin, cpu());
 }
 
+/* Each client sends a message, so many at a time. */
+static void talk(void)
+{
+    long before = answers, said = 0;
+    struct client *c = clients;
+    while (!ending && (c < clients + slots || answers + lost < before + said)) {
+        for (; c < clients + slots && before + said < answers + lost + concurrency; c++)
+            if (c->state == OPEN)
+                say(c), said++;
+        wait_for_events(now + 1);
+    }
+    asked = false;
+    printf("ready {\"answers\": %ld}\n", answers - before);
+    fflush(stdout);
+}
+
 static void run_hold(void)
 {
     double begin = last_open = now = clock_of(CLOCK_MONOTONIC);
@@ -443,26 +471,19 @@ static void run_hold(void)
     bool can_wait = !epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &event); /* not /dev/null */
     for (long i = 0; i < count; i++)
         clients[i].stays = drand48() * 100 < stay;
-    while (opened + failed < count)
+    while (opened + failed < count && !ending)
         arrive();
     for (struct client *c = clients; c < clients + slots; c++)
         c->due = 0; /* from here on nobody leaves */
     report("ready ", "handshakes_per_second", opened, last_open - begin, cpu());
-    while (can_wait) {
+    while (can_wait && !ending) {
         wait_for_events(now + 1);
-        if (asked) {
-            asked = false;
-            long before = answers, said = 0;
-            for (struct client *c = clients; c < clients + slots || answers + lost < before + said;) {
-                for (; c < clients + slots && before + said < answers + lost + concurrency; c++)
-                    if (c->state == OPEN)
-                        say(c), said++;
-                wait_for_events(now + 1);
-            }
-            printf("ready {\"answers\": %ld}\n", answers - before);
-            fflush(stdout);
-        }
+        if (asked)
+            talk();
     }
+    long gone_before = lost;
+    leave(true);
+    printf("{\"lost\": %ld, \"returned\": %ld, \"failed\": %ld}\n", gone_before, started - count, failed);
 }
 
 static void set_target(char *name)
@@ -564,7 +585,11 @@ int main(int argc, char **argv)
         case 's': stay = atol(optarg); break;
         case 'r': rate = atol(optarg); break;
         case 't': seconds = atof(optarg); break;
-        case 'l': logfile = fopen(optarg, "w"); break;
+        case 'l':
+            if (!(logfile = fopen(optarg, "w")))
+                die(optarg);
+            setlinebuf(logfile); /* whole lines, also if it is ended */
+            break;
         case 'd': deflate = true; break;
         case 'a': come_back = true; break;
         case 'c':
@@ -586,5 +611,5 @@ int main(int argc, char **argv)
     if (!(clients = calloc(slots, sizeof *clients)))
         die("calloc");
     mode == ECHO ? run_echo() : mode == HANDSHAKES ? run_handshakes() : run_hold();
-    return logfile && fclose(logfile);
+    return 0;
 }

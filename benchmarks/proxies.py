@@ -98,7 +98,9 @@ def caddy():
 def documentation_nginx():
     """The documentation's nginx.conf in front of the deployed app."""
     text = _more_connections((FILES / "documentation/nginx.conf").read_text())
-    text = re.sub(r"( +server unix:\S+;\n)+", "".join(f"        server unix:{path};\n" for path in live_sockets()), text)
+    text = re.sub(
+        r"( +server unix:\S+;\n)+", "".join(f"        server unix:{path};\n" for path in live_sockets()), text
+    )
     config = _write("documentation_nginx", "nginx.conf", text.replace("localhost:8080", "127.0.0.1:8101"))
     with _nginx("documentation_nginx", config, user=USER) as pid:
         yield _ready(_deployed("documentation_nginx", "127.0.0.1:8101", pid))
@@ -197,7 +199,9 @@ def _running(name, command, user=None):
     env = {**os.environ, "PATH": f"{PYTHON}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder)}
     with (
         open(folder / f"{command[0]}.log", "ab") as log,
-        subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True, **group) as process,
+        subprocess.Popen(
+            command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True, **group
+        ) as process,
     ):
         try:
             yield process.pid

@@ -40,8 +40,9 @@ def deploy(quick):
         return importlib.import_module("deploy").measure(inventory, 1 if quick else 3)
 
 
-def measure(parts, quick):
-    results = {"quick": quick, "parts": {}}
+def measure(parts, quick, path):
+    """Measure part by part. Those that are not measured now keep their figures, and their date."""
+    results = {"quick": quick, "parts": json.loads(path.read_text())["parts"] if path.exists() else {}}
     with hosts.made(HERE, prepare=HERE / "prepare.yml") as inventory:
         hosts.playbook(inventory, hosts.ROOT / "playbooks/site.yml")
         results["machine"] = inside(inventory, "machine", quick)
@@ -55,6 +56,8 @@ def measure(parts, quick):
             if found:
                 date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
                 results["parts"][part] = {"date": date, **found}
+                results["summary"] = report.summary(results["parts"])
+                path.write_text(report.dump(results) + "\n")
             print(f"== {part}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return results
 
@@ -64,13 +67,10 @@ def main(arguments):
     parts = [argument for argument in arguments if argument != "--quick"] or PARTS
     if not set(parts) <= set(PARTS):
         sys.exit(f"Usage: bin/benchmark [--quick] [{' | '.join(PARTS)} ...]")
-    results = measure(parts, quick)
     path = HERE / ("quick.json" if quick else "results.json")
-    if not quick and path.exists():
-        # Parts that were not measured now keep their figures, and their date.
-        results["parts"] = json.loads(path.read_text())["parts"] | results["parts"]
-    results["summary"] = report.summary(results["parts"])
-    path.write_text(report.dump(results))
+    if quick:
+        path.unlink(missing_ok=True)
+    results = measure(parts, quick, path)
     if not quick:
         report.write()
         plots.write()

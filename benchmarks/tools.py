@@ -12,7 +12,11 @@ from collections import Counter
 def load(command, *arguments):
     """Run the load client to its end and return its report."""
     done = subprocess.run(
-        ["load", command, *map(str, arguments)], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True, timeout=300
+        ["load", command, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        check=True,
+        timeout=300,
     )
     return json.loads(done.stdout)
 

@@ -20,7 +20,7 @@ def measure(inventory, quick):
     """The control node is the same machine: it runs with the lowest priority, and a run that changes nothing (it looks,
     and has nothing to do) shows what of the cost is its own."""
     (container,) = hosts.containers(inventory).values()
-    rounds, quiet = (1, 2) if quick else (3, 10)
+    rounds, quiet = (1, 2) if quick else (2, 15)
     return {"rate": RATE, "held": HELD, "rounds": [_round(inventory, container, quiet) for _ in range(rounds)]}
 
 
@@ -62,7 +62,9 @@ def _round(inventory, container, quiet):
 def _evaluate(log, phases):
     handshakes = [line.split() for line in log.splitlines()]
     # The last line may be cut off.
-    handshakes = [(float(when), int(us), result) for when, us, result in (line for line in handshakes if len(line) == 3)]
+    handshakes = [
+        (float(when), int(us), result) for when, us, result in (line for line in handshakes if len(line) == 3)
+    ]
     start = phases[0][1]
     found = {"phases": [], "seconds": []}
     for name, begin, end in phases:
