@@ -1,0 +1,28 @@
+"""What nginx's proxy_buffer_size does: throughput against memory."""
+
+import contextlib
+import functools
+
+import idle
+import proxies
+from throughput import SIZES
+from tools import in_turn, load, say
+
+BUFFERS = ("4k", "16k", "32k", "64k", "128k")
+
+
+def measure(quick):
+    rounds, seconds, count = (1, 0.2, 200) if quick else (3, 1, 3000)
+    starts = [
+        functools.partial(proxies.variant, buffer, buffer, 8120 + number)
+        for number, buffer in enumerate(BUFFERS[:2] if quick else BUFFERS)
+    ]
+    rows = []
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(proxies.direct()), *(stack.enter_context(start()) for start in starts)]
+        for size in SIZES[:1] if quick else SIZES:
+            say(f"  {size} bytes")
+            for number, peer in in_turn(peers, rounds):
+                result = load("echo", *peer.target, "--size", size, "--clients", 500, "--seconds", seconds)
+                rows.append({"peer": peer.name, "size": size, "clients": 500, "round": number, **result})
+    return {"rows": rows, "memory": [idle.per_connection(start, count) for start in starts]}

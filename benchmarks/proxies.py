@@ -1,0 +1,214 @@
+"""The contestants, as context managers: each runs during its block, on the test host.
+
+``direct`` is the deployed app's sockets, ``project`` nginx as deployed. The others run beside it on ports of their own,
+from the files in ``peers/``, and proxy to the same sockets; ``documentation`` alone has an app of its own.
+"""
+
+import contextlib
+import dataclasses
+import glob
+import os
+import pathlib
+import pwd
+import re
+import resource
+import shutil
+import signal
+import subprocess
+
+from tools import load, tree, until
+
+FILES = pathlib.Path(__file__).parent / "peers"
+SCRATCH = pathlib.Path("/run/benchmark")
+SITE = pathlib.Path("/etc/nginx/conf.d/websockets-echo.conf")
+PYTHON = "/opt/peers/bin"
+DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+USER = "www-data"
+
+
+@dataclasses.dataclass
+class Peer:
+    name: str
+    connect: str
+    # The listening sockets of its app, by the names they were bound to.
+    sockets: list
+    # Of the proxy; none for direct.
+    pid: int = None
+    # The supervisord whose children are the app.
+    supervisord: int = None
+    # Its clients offer compression, as browsers do.
+    deflate: bool = False
+
+    @property
+    def target(self):
+        """Return the load client's arguments."""
+        return ["--connect", self.connect, *(["--deflate"] if self.deflate else [])]
+
+    @property
+    def proxy_pids(self):
+        return tree(self.pid) if self.pid else []
+
+    @property
+    def app_pids(self):
+        return [pid for pid in tree(self.supervisord)[1:] if b"\0app.py" in _read(pid, "cmdline")]
+
+    def answers(self):
+        return load("handshakes", *self.target, "--count", 8)["failed"] == 0
+
+
+def _read(pid, file):
+    return pathlib.Path(f"/proc/{pid}/{file}").read_bytes()
+
+
+def live_sockets():
+    return sorted(glob.glob("/srv/websockets/echo/live/*.sock"))
+
+
+def _deployed(name, connect, pid=None):
+    supervisord = int(pathlib.Path("/run/supervisord.pid").read_text())
+    return Peer(name, connect, [os.path.realpath(path) for path in live_sockets()], pid, supervisord)
+
+
+@contextlib.contextmanager
+def direct():
+    yield _deployed("direct", ",".join(f"unix:{path}" for path in live_sockets()))
+
+
+@contextlib.contextmanager
+def project():
+    listen = re.search(r"listen ([\d.:]+)", SITE.read_text())[1]
+    yield _deployed("project", listen, int(pathlib.Path("/run/nginx.pid").read_text()))
+
+
+@contextlib.contextmanager
+def haproxy():
+    config = _fill("haproxy.cfg")
+    with _running("haproxy", ["haproxy", "-W", "-f", config]) as pid:
+        yield _ready(_deployed("haproxy", "127.0.0.1:8102", pid))
+
+
+@contextlib.contextmanager
+def caddy():
+    config = _fill("Caddyfile")
+    with _running("caddy", ["caddy", "run", "--adapter", "caddyfile", "--config", config], user=USER) as pid:
+        yield _ready(_deployed("caddy", "127.0.0.1:8103", pid))
+
+
+@contextlib.contextmanager
+def documentation_nginx():
+    """The documentation's nginx.conf in front of the deployed app."""
+    text = _more_connections((FILES / "documentation/nginx.conf").read_text())
+    text = re.sub(
+        r"( +server unix:\S+;\n)+", "".join(f"        server unix:{path};\n" for path in live_sockets()), text
+    )
+    config = _write("documentation_nginx", "nginx.conf", text.replace("localhost:8080", "127.0.0.1:8101"))
+    with _nginx("documentation_nginx", config, user=USER) as pid:
+        yield _ready(_deployed("documentation_nginx", "127.0.0.1:8101", pid))
+
+
+@contextlib.contextmanager
+def documentation(as_published=False):
+    """All of it: nginx, supervisord and app. At its 512 worker_connections it accepts half as many clients, or fewer:
+    unless that is what is asked for, it gets as many as this host has descriptors."""
+    folder = SCRATCH / "documentation"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(FILES / "documentation", folder)
+    if not as_published:
+        _write("documentation", "nginx.conf", _more_connections((folder / "nginx.conf").read_text()))
+    # Everything is one user's, as it is where a person types its commands: app and nginx share the sockets.
+    _chown(folder)
+    with (
+        _running("documentation", ["supervisord", "-c", "supervisord.conf", "-n"], user=USER) as supervisord,
+        _nginx("documentation", "nginx.conf", user=USER) as pid,
+    ):
+        sockets = [f"websockets-test_{number:02d}.sock" for number in range(4)]
+        name = "documentation_published" if as_published else "documentation"
+        yield _ready(Peer(name, "127.0.0.1:8080", sockets, pid, supervisord, deflate=True))
+
+
+@contextlib.contextmanager
+def variant(name, buffer=None, port=8110):
+    """The deployed nginx once more, as a process of its own: with another proxy_buffer_size, and no limit but that of
+    descriptors."""
+    site = re.sub(r"listen [^;\s]+", f"listen 127.0.0.1:{port}", SITE.read_text())
+    site = re.sub(r"(?m)^\s*limit_conn .*\n", "", site)
+    if buffer:
+        site = re.sub(r"(?m)^\s*proxy_(buffer_size|buffers|busy_buffers_size) .*\n", "", site)
+        # nginx wants the other two to match, and uses neither for a WebSocket.
+        sizes = f"proxy_buffer_size {buffer}; proxy_buffers 4 {buffer}; proxy_busy_buffers_size {buffer};"
+        site = site.replace("proxy_http_version", f"{sizes}\n        proxy_http_version", 1)
+    path = _write(name, "site.conf", site)
+    main = pathlib.Path("/etc/nginx/nginx.conf").read_text()
+    main = re.sub(r"(?m)^\s*(include /etc/nginx/sites-enabled.*|pid .*|worker_rlimit_nofile .*)\n", "", main)
+    main = re.sub(r"include /etc/nginx/conf\.d/[^;]*;", f"include {path};", main)
+    main = re.sub(r"worker_connections\s+\d+;", f"worker_connections {DESCRIPTORS};", main)
+    with _nginx(name, _write(name, "nginx.conf", f"daemon off;\nworker_rlimit_nofile {DESCRIPTORS};\n{main}")) as pid:
+        yield _ready(_deployed(name, f"127.0.0.1:{port}", pid))
+
+
+def restart_app():
+    """Give the deployed app new processes: memory that old ones have had, they keep."""
+    with direct() as peer:
+        pass
+    group = subprocess.run(["supervisorctl", "status"], stdout=subprocess.PIPE, text=True).stdout.split(":")[0]
+    subprocess.run(["supervisorctl", "restart", f"{group}:*"], stdout=subprocess.DEVNULL, check=True)
+    _ready(peer)
+
+
+def _more_connections(text):
+    return text.replace("events {", f"events {{\n    worker_connections {DESCRIPTORS};")
+
+
+def _write(name, file, text):
+    (SCRATCH / name).mkdir(parents=True, exist_ok=True)
+    (SCRATCH / name / file).write_text(text)
+    return str(SCRATCH / name / file)
+
+
+def _fill(file):
+    """Return the path of a peer's file, with the line that has SOCKET once for each process of the app."""
+    lines = []
+    for line in (FILES / file).read_text().splitlines():
+        sockets = live_sockets() if "SOCKET" in line and not line.startswith("#") else [""]
+        lines += [line.replace("SOCKET", path).replace("NAME", pathlib.Path(path).stem) for path in sockets]
+    return _write(file.split(".")[0].lower(), file, "\n".join(lines) + "\n")
+
+
+def _chown(folder):
+    for path in [folder, *folder.rglob("*")]:
+        os.chown(path, pwd.getpwnam(USER).pw_uid, pwd.getpwnam(USER).pw_gid)
+
+
+def _ready(peer):
+    until(peer.answers, f"a handshake with {peer.name}", 20)
+    return peer
+
+
+def _nginx(name, config, **options):
+    # The packaged nginx would use the pid file of the service.
+    return _running(name, ["nginx", "-p", ".", "-c", config, "-g", "pid nginx.pid;"], **options)
+
+
+@contextlib.contextmanager
+def _running(name, command, user=None):
+    folder = SCRATCH / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if user:
+        _chown(folder)
+    group = {"user": user, "group": user, "extra_groups": []} if user else {}
+    env = {**os.environ, "PATH": f"{PYTHON}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder)}
+    with (
+        open(folder / f"{command[0]}.log", "ab") as log,
+        subprocess.Popen(
+            command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True, **group
+        ) as process,
+    ):
+        try:
+            yield process.pid
+        finally:
+            for sign in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, sign)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+                    break

@@ -1,0 +1,350 @@
+"""The tables of README.md and docs/performance.md, from benchmarks/results.json: ``report.py [--check]``.
+
+A table replaces what stands between its two marker comments. Standard library only.
+"""
+
+import json
+import pathlib
+import re
+import statistics
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULTS = HERE / "results.json"
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs/performance.md")
+NAMES = {
+    "direct": "the sockets",
+    "project": "this project",
+    "documentation": "documentation",
+    "documentation_nginx": "its nginx.conf alone",
+    "documentation_published": "documentation, 512 `worker_connections`",
+    "haproxy": "HAProxy",
+    "caddy": "Caddy",
+}
+
+
+# Arithmetic
+
+
+def medians(rows, by, values, ratio_of=None, base="direct"):
+    """Return a row for each combination of ``by``: the median of each value over the rounds, and ``ratio``.
+
+    The ratio is the median of the rounds' ratios to ``base``, not the ratio of the medians: what made a round slow has
+    made it so for both.
+    """
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(key) for key in by), []).append(row)
+    found = []
+    for group in groups.values():
+        row = {key: group[0].get(key) for key in by}
+        row.update({value: round(statistics.median(one[value] for one in group), 3) for value in values})
+        if ratio_of:
+            ratios = [one[ratio_of] / _like(rows, one, by, base)[ratio_of] for one in group]
+            row["ratio"] = round(statistics.median(ratios), 3)
+        found.append(row)
+    return found
+
+
+def _like(rows, row, by, base):
+    """Return base's row of the same round."""
+    same = [key for key in ("round", *by) if key != "peer"]
+    return next(one for one in rows if one["peer"] == base and all(one.get(key) == row.get(key) for key in same))
+
+
+def evenness(connections):
+    """Return the largest number of connections of a process for each of the smallest."""
+    return round(max(connections) / max(min(connections), 1), 3)
+
+
+def worst(rows, *values):
+    """Return a row for each peer, with the worst round of each value, and the worst evenness."""
+    found = {}
+    for row in rows:
+        one = found.setdefault(row["peer"], {"peer": row["peer"], **dict.fromkeys((*values, "evenness"), 0)})
+        for value in values:
+            one[value] = max(one[value], row[value])
+        one["evenness"] = max(one["evenness"], evenness(row["per_process"]))
+    return list(found.values())
+
+
+def phases(rounds):
+    """Return the median of each figure of a phase over the rounds, and all failed handshakes."""
+    rows = [phase for one in rounds for phase in one["phases"]]
+    found = medians(rows, ("name",), ("p50_us", "p99_us", "max_us"))
+    for row in found:
+        row["failed"] = sum(one["failed"] for one in rows if one["name"] == row["name"])
+        row["handshakes"] = sum(one["handshakes"] for one in rows if one["name"] == row["name"])
+    return found
+
+
+def summary(parts):
+    """Return the figures that tables and plots show."""
+    found = {}
+    if part := parts.get("calibrate"):
+        found["ceiling"] = part["rows"]
+    if part := parts.get("throughput"):
+        values = ("messages_per_second", "p50_us", "p99_us", "failed", "client_cpu_seconds")
+        found["throughput"] = medians(part["rows"], ("peer", "size", "clients"), values, "messages_per_second")
+        found["system_calls"] = part["system_calls"]
+    if part := parts.get("buffers"):
+        found["buffers"] = medians(part["rows"], ("peer", "size"), ("messages_per_second",), "messages_per_second")
+        found["buffers_memory"] = part["memory"]
+    if part := parts.get("handshakes"):
+        values = ("handshakes_per_second", "p50_us", "p99_us", "failed")
+        found["handshakes"] = medians(part["rows"], ("peer",), values, "handshakes_per_second")
+        found["storm"] = worst(part["storms"], "failed", "seconds", "p99_us")
+    if part := parts.get("balance"):
+        found["balance"] = worst(part["rows"], "failed")
+    if part := parts.get("idle"):
+        found["idle"], found["most"] = part["rows"], part["most"]
+    if part := parts.get("apps"):
+        found["apps"] = medians(part["rows"], ("peer", "what", "size"), ("p99_us",))
+        for row in found["apps"]:
+            rate = f"{row['what']}_per_second"
+            like = [one for one in part["rows"] if all(one.get(key) == row[key] for key in ("peer", "what", "size"))]
+            row["per_second"] = statistics.median(one[rate] for one in like)
+        found["apps_memory"] = part["memory"]
+    if part := parts.get("under_load"):
+        found["under_load"] = phases(part["rounds"])
+    return found
+
+
+# Tables
+
+
+def table(head, rows):
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def name(peer):
+    return NAMES.get(peer, peer)
+
+
+def size(number):
+    return f"{number // 1024} KiB" if number >= 1024 else f"{number} B"
+
+
+def ms(us):
+    return f"{us / 1000:.3g} ms" if us < 1e6 else f"{us / 1e6:.3g} s"
+
+
+def thousands(number):
+    return f"{number:,.0f}"
+
+
+def peers_of(rows):
+    return [peer for peer in NAMES if any(row["peer"] == peer for row in rows)]
+
+
+def pivot(rows, corner, row_of, cell):
+    """A table with a column for each peer."""
+    peers = peers_of(rows)
+    cells = {}
+    for row in rows:
+        cells.setdefault(row_of(row), {})[row["peer"]] = cell(row)
+    head = [corner, *map(name, peers)]
+    return table(head, [[key, *(line.get(peer, "") for peer in peers)] for key, line in cells.items()])
+
+
+def tables(results):
+    """Return {name: Markdown}."""
+    found, made = results["summary"], {"machine": machine(results)}
+    for title, rows in found.items():
+        if title in TABLES and rows:
+            made.update(TABLES[title](found))
+    return made
+
+
+def throughput(found):
+    rows = found["throughput"]
+
+    def place(row):
+        return f"{size(row['size'])}, {row['clients']} clients"
+
+    def rate(row):
+        per_second = thousands(row["messages_per_second"])
+        return f"{per_second}/s" if row["peer"] == "direct" else f"{row['ratio']:.2f}"
+
+    return {
+        "throughput": pivot(rows, "messages a second", place, rate),
+        "throughput_500": pivot(
+            [row for row in rows if row["clients"] == 500], "messages a second", lambda row: size(row["size"]), rate
+        ),
+        "latency": pivot(rows, "p50 / p99", place, lambda row: f"{ms(row['p50_us'])} / {ms(row['p99_us'])}"),
+    }
+
+
+def system_calls(found):
+    rows = found["system_calls"]
+    return {
+        "system_calls": pivot(rows, "system calls", lambda row: size(row["size"]), lambda row: f"{row['calls']:.1f}")
+    }
+
+
+def buffers(found):
+    sizes = sorted({row["size"] for row in found["buffers"]})
+    lines = []
+    for one in found["buffers_memory"]:
+        like = {row["size"]: f"{row['ratio']:.2f}" for row in found["buffers"] if row["peer"] == one["peer"]}
+        memory = [thousands(one[f"proxy_{when}"]) for when in ("idle", "after")]
+        lines.append([f"`{one['peer']}`", *(like[number] for number in sizes), *memory])
+    head = ["`proxy_buffer_size`", *map(size, sizes), "bytes of nginx, idle", "after 64 KiB"]
+    return {"buffers": table(head, lines)}
+
+
+def handshakes(found):
+    lines = [
+        [name(row["peer"]), f"{thousands(row['handshakes_per_second'])}/s", f"{row['ratio']:.2f}", ms(row["p99_us"])]
+        for row in found["handshakes"]
+    ]
+    storms = [
+        [name(row["peer"]), thousands(row["failed"]), f"{row['seconds']:.2f} s", f"{row['evenness']:.3f}"]
+        for row in found["storm"]
+    ]
+    return {
+        "handshakes": table(["", "handshakes", "of direct", "p99"], lines),
+        "storm": table(["", "failed of 5,000", "until the last one's 101", "max / min per process"], storms),
+    }
+
+
+def balance(found):
+    return {
+        "balance": table(
+            ["", "max / min per process"], [[name(row["peer"]), f"{row['evenness']:.3f}"] for row in found["balance"]]
+        )
+    }
+
+
+def idle(found):
+    lines = []
+    for row in found["idle"]:
+        both = [thousands(row[f"proxy_{when}"] + row[f"app_{when}"]) for when in ("idle", "after")]
+        each = [thousands(row[f"{what}_{when}"]) for when in ("idle", "after") for what in ("proxy", "app")]
+        lines.append(
+            [
+                name(row["peer"]),
+                thousands(row["count"]),
+                thousands(row["opened"]),
+                *each[:2],
+                both[0],
+                *each[2:],
+                both[1],
+            ]
+        )
+    head = ["", "clients", "held", "proxy", "app", "both", "proxy after 64 KiB", "app after", "both after"]
+    most = f"The largest number held on this machine: {thousands(found['most']['opened'])}."
+    return {"idle": table(head, lines) + f"\n\n{most}"}
+
+
+def apps(found):
+    lines = []
+    for one in found["apps_memory"]:
+        rates = [thousands(row["per_second"]) for row in found["apps"] if row["peer"] == one["peer"]]
+        lines.append([one["peer"], *rates, thousands(one["app_idle"])])
+    like = [row for row in found["apps"] if row["peer"] == found["apps"][0]["peer"]]
+    head = [f"messages of {size(row['size'])}/s" if row["size"] else "handshakes/s" for row in like]
+    return {"apps": table(["", *head, "bytes per connection"], lines)}
+
+
+def under_load(found):
+    lines = [
+        [
+            row["name"],
+            thousands(row["handshakes"]),
+            row["failed"],
+            *(ms(row[key]) for key in ("p50_us", "p99_us", "max_us")),
+        ]
+        for row in found["under_load"]
+    ]
+    return {"under_load": table(["", "handshakes", "failed", "p50", "p99", "slowest"], lines)}
+
+
+def ceiling(found):
+    lines = {}
+    for row in found["ceiling"]:
+        what = f"{size(row['size'])}, {row['clients']} clients" if "size" in row else "handshakes"
+        rate = row.get("messages_per_second") or row["handshakes_per_second"]
+        lines.setdefault(what, {})[row["target"]] = f"{thousands(rate)}/s"
+    rows = [[what, line["unix"], line["127.0.0.1"]] for what, line in lines.items()]
+    return {"ceiling": table(["", "Unix socket", "TCP"], rows)}
+
+
+TABLES = {
+    "throughput": throughput,
+    "system_calls": system_calls,
+    "buffers": buffers,
+    "handshakes": handshakes,
+    "balance": balance,
+    "idle": idle,
+    "apps": apps,
+    "under_load": under_load,
+    "ceiling": ceiling,
+}
+
+
+def machine(results):
+    one = results["machine"]
+    dates = sorted({part["date"] for part in results["parts"].values()})
+    software = ", ".join(
+        f"{title} {one[title.lower()]}" for title in ("nginx", "HAProxy", "Caddy", "Python", "websockets")
+    )
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return f"{one['cpu']}, {one['cores']} cores, {one['memory_gib']} GiB, Linux {one['kernel']}, Debian {one['debian']}, {software}; {when}"
+
+
+# Files
+
+
+def dump(value, indent=""):
+    """JSON with a line for each row: 'git diff' shows which one differs."""
+    line = json.dumps(value)
+    if len(line) + len(indent) <= 400 or not isinstance(value, (dict, list)):
+        return line
+    deeper = indent + " "
+    if isinstance(value, dict):
+        inner = [f"{deeper}{json.dumps(key)}: {dump(one, deeper)}" for key, one in value.items()]
+        return "{\n" + ",\n".join(inner) + f"\n{indent}}}"
+    return "[\n" + ",\n".join(deeper + dump(one, deeper) for one in value) + f"\n{indent}]"
+
+
+def fill(text, made):
+    """Put tables between their markers; one that was not measured stays."""
+
+    def replace(match):
+        new = made.get(match[2])
+        return f"{match[1]}\n{new}\n{match[4]}" if new else match[0]
+
+    return re.sub(r"(?s)(<!-- benchmark: (\w+) -->)(.*?)(<!-- end of benchmark -->)", replace, text)
+
+
+def documents():
+    """Return {path: its text with the tables of results.json}."""
+    made = tables(json.loads(RESULTS.read_text()))
+    return {path: fill(path.read_text(), made) for path in DOCUMENTS if path.exists()}
+
+
+def write():
+    for path, text in documents().items():
+        path.write_text(text)
+
+
+def main():
+    if "--check" not in sys.argv:
+        return write()
+    import plots
+
+    wanted = {**documents(), **plots.pictures()}
+    stale = [
+        str(path.relative_to(ROOT)) for path, text in wanted.items() if not path.exists() or path.read_text() != text
+    ]
+    if stale:
+        sys.exit(
+            f"Not as benchmarks/results.json says: {', '.join(stale)}. Run: python benchmarks/report.py; python benchmarks/plots.py"
+        )
+
+
+if __name__ == "__main__":
+    main()

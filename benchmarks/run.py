@@ -1,0 +1,83 @@
+"""What bin/benchmark runs: it makes a test host, deploys this project to it, and measures in its network namespace.
+
+A part that is given its module's file on the host runs there (inside.py), the last two on the control node.
+"""
+
+import datetime
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import hosts
+import plots
+import report
+import under_load
+
+HERE = pathlib.Path(__file__).resolve().parent
+INSIDE = ("calibrate", "throughput", "buffers", "handshakes", "balance", "idle", "apps")
+PARTS = (*INSIDE, "under_load", "deploy")
+
+
+def inside(inventory, part, quick):
+    (container,) = hosts.containers(inventory).values()
+    command = [os.environ["TEST_HOSTS_ENGINE"], "exec", container, "python3", "/opt/benchmarks/inside.py", part]
+    done = subprocess.run([*command, *(["--quick"] if quick else [])], stdout=subprocess.PIPE, timeout=1500)
+    if done.returncode:
+        sys.exit(f"The part {part} failed.")
+    return json.loads(done.stdout)
+
+
+def deploy(quick):
+    """The part that needs more hosts."""
+    if not importlib.util.find_spec("deploy"):
+        return {}
+    with hosts.made(HERE / "fleet") as inventory:
+        return importlib.import_module("deploy").measure(inventory, 1 if quick else 3)
+
+
+def measure(parts, quick, path):
+    """Measure part by part. Those that are not measured now keep their figures, and their date."""
+    results = {"quick": quick, "parts": json.loads(path.read_text())["parts"] if path.exists() else {}}
+    with hosts.made(HERE, prepare=HERE / "prepare.yml") as inventory:
+        hosts.playbook(inventory, hosts.ROOT / "playbooks/site.yml")
+        results["machine"] = inside(inventory, "machine", quick)
+        for part in parts:
+            print(f"== {part}", file=sys.stderr, flush=True)
+            started = time.monotonic()
+            if part in INSIDE:
+                found = inside(inventory, part, quick)
+            else:
+                found = under_load.measure(inventory, quick) if part == "under_load" else deploy(quick)
+            if found:
+                date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+                results["parts"][part] = {"date": date, **found}
+                results["summary"] = report.summary(results["parts"])
+                path.write_text(report.dump(results) + "\n")
+            print(f"== {part}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    return results
+
+
+def main(arguments):
+    quick = "--quick" in arguments
+    parts = [argument for argument in arguments if argument != "--quick"] or PARTS
+    if not set(parts) <= set(PARTS):
+        sys.exit(f"Usage: bin/benchmark [--quick] [{' | '.join(PARTS)} ...]")
+    path = HERE / ("quick.json" if quick else "results.json")
+    if quick:
+        path.unlink(missing_ok=True)
+    results = measure(parts, quick, path)
+    if not quick:
+        report.write()
+        plots.write()
+    print("\n\n".join(report.tables(results).values()))
+
+
+if __name__ == "__main__":
+    for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, signal.default_int_handler)
+    main(sys.argv[1:])
