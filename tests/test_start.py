@@ -240,7 +240,12 @@ FAILING = {
         "STARTING|RUNNING",
         "connection closed",
     ),
-    "one of two": (HALF, "echo_01.sock does not exist (the app has not created its socket)", "BACKOFF", "second"),
+    "one of two": (
+        HALF,
+        "echo_01.sock does not exist (the app has not created its socket)",
+        "STARTING|BACKOFF",
+        "second",
+    ),
 }
 
 
