@@ -16,7 +16,7 @@ FOLDERS = "/run/websockets /run/websockets/echo /srv/websockets/echo/releases /v
 HARM = {
     "nginx is stopped": "service nginx stop",
     "supervisord is stopped": "service supervisor stop; while pgrep -x supervisord; do sleep 0.1; done",
-    "nginx does not start at boot": "update-rc.d nginx disable",
+    "nginx does not start at boot": "systemctl disable nginx || update-rc.d -f nginx remove",
     "a file is edited": f"echo '# edited' >> {FILES.split()[0]}",
     "a file of the init system is edited": "echo '# edited' >> {of_init}",
     "a file of the init system is gone": "rm {of_init}",

@@ -185,7 +185,9 @@ class ActionModule(ActionBase):
             arguments["ended"] = found["holder"]["id"]
             found = self._execute_module("websockets_observe", arguments, task_vars=task_vars)
         if "host" not in found:
-            raise AnsibleActionFail(found.get("msg") or "The host could not be looked at.", result=found)
+            raise AnsibleActionFail(
+                found.get("msg") or f"The host could not be looked at. {found.get('exception', '')}"
+            )
         return found["host"]
 
 
