@@ -9,7 +9,6 @@ import time
 import proxies
 from tools import hold, in_turn, load, memory, per_process, say, until
 
-PROCESSES = 4
 APP = pathlib.Path("/srv/websockets/echo/live")
 VARIANTS = [(loop, compression) for compression in ("off", "on") for loop in ("asyncio", "uvloop")]
 
@@ -19,9 +18,9 @@ def app(loop, compression):
     name = f"{loop}, compression {compression}"
     # Of the release that is live.
     code = pathlib.Path("/srv/websockets/echo/releases") / APP.readlink().name / "app/app.py"
-    sockets = [f"/run/benchmark/{loop}-{compression}-{number}.sock" for number in range(PROCESSES)]
+    sockets = [f"/run/benchmark/{loop}-{compression}-{number}.sock" for number in range(len(proxies.live_sockets()))]
     command = [f"{proxies.PYTHON}/python", str(proxies.FILES / "echo.py"), loop, compression, str(code)]
-    env = {**os.environ, "LOG_LEVEL": "warning", "WEBSOCKETS_BACKLOG": "4096", "WEBSOCKETS_MAX_CONNECTIONS": "8000"}
+    env = {**os.environ, "LOG_LEVEL": "warning", "WEBSOCKETS_BACKLOG": "4096"}
     processes = [subprocess.Popen([*command, socket], env=env) for socket in sockets]
     try:
         connect = ",".join(f"unix:{socket}" for socket in sockets)

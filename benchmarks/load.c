@@ -43,7 +43,7 @@
 #define KEY "dGhlIHNhbXBsZSBub25jZQ=="
 #define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
-enum { CONTINUATION = 0, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
+enum { BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
 enum mode { ECHO, HANDSHAKES, HOLD };
 enum state { AWAY, OPENING, OPEN, CLOSING };
 
@@ -128,7 +128,8 @@ static void make_messages(size_t payload)
         message_size = frame(messages[i], BINARY, payload);
         for (size_t n = 0, length; n < payload; n += length) {
             number = number * 6364136223846793005u + 1442695040888963407u;
-            length = sprintf(line, "{\"id\":%d,\"price\":%d,\"name\":\"item\"}\n", (int)(number >> 44), (int)(number >> 50));
+            int id = number >> 44, price = number >> 50;
+            length = sprintf(line, "{\"id\":%d,\"price\":%d,\"name\":\"item\"}\n", id, price);
             length = length < payload - n ? length : payload - n;
             memcpy(messages[i] + message_size + n, line, length);
         }
@@ -208,9 +209,10 @@ static void open_one(struct client *c, double when)
     if ((c->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0)) < 0)
         die("socket");
     if (family == AF_INET) {
-        struct sockaddr_in source = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + started % SOURCES)};
+        struct sockaddr_in source = {.sin_family = AF_INET};
+        source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + started % SOURCES);
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-        /* Without this bind() takes a port that nobody else on this address has, not one that is free for the target. */
+        /* Otherwise bind() takes a port that nobody has on this address, not one that is free for the target. */
         setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
         if (bind(c->fd, (struct sockaddr *)&source, sizeof source))
             die("bind");
@@ -267,7 +269,8 @@ static void frames(struct client *c, const uint8_t *data, size_t length)
     while (length) {
         if (!c->payload) { /* between two frames: the header, two bytes or four or ten */
             c->header[c->header_size++] = *data++, length--;
-            int short_length = c->header_size > 1 ? c->header[1] : 0, extended = 2 * (short_length == 126) + 8 * (short_length == 127);
+            int short_length = c->header_size > 1 ? c->header[1] : 0;
+            int extended = 2 * (short_length == 126) + 8 * (short_length == 127);
             if (c->header_size < 2 || c->header_size < 2 + extended)
                 continue;
             for (int i = 0; i < extended; i++)
@@ -291,8 +294,8 @@ static void frames(struct client *c, const uint8_t *data, size_t length)
             frame(c->control, PONG, c->control_size);
             c->pong_size = 6 + c->control_size;
             flush(c);
-        } else if (opcode == CLOSE && c->state == OPEN) {
-            lost += mode != HANDSHAKES; /* the server's wish */
+        } else if (opcode == CLOSE && c->state == OPEN) { /* the server's wish */
+            lost++;
             say_bye(c);
         } else if (opcode < CLOSE && last) {
             answered(c);
@@ -382,10 +385,10 @@ static double cpu(void)
 static void report(const char *prefix, const char *what, double number, double elapsed, double cpu_seconds)
 {
     qsort(samples, sample_count, 4, by_value);
-    printf("%s{\"%s\": %.1f, \"p50_us\": %u, \"p99_us\": %u, \"max_us\": %u, \"opened\": %ld, \"failed\": %ld, \"seconds\": %.3f, "
-           "\"client_cpu_seconds\": %.3f, \"answer_bytes\": %.1f, \"failures\": {",
-           prefix, what, elapsed ? number / elapsed : 0, percentile(.5), percentile(.99), percentile(1), opened, failed, elapsed,
-           cpu_seconds, answers ? (double)answer_bytes / answers : 0);
+    printf("%s{\"%s\": %.1f, \"p50_us\": %u, \"p99_us\": %u, \"max_us\": %u, \"opened\": %ld, \"failed\": %ld, "
+           "\"seconds\": %.3f, \"client_cpu_seconds\": %.3f, \"answer_bytes\": %.1f, \"failures\": {",
+           prefix, what, elapsed ? number / elapsed : 0, percentile(.5), percentile(.99), percentile(1), opened,
+           failed + lost, elapsed, cpu_seconds, answers ? (double)answer_bytes / answers : 0);
     for (int i = 0; i < 16 && failures[i].count; i++)
         printf("%s\"%s\": %ld", i ? ", " : "", failures[i].kind, failures[i].count);
     puts("}}");
@@ -500,7 +503,8 @@ static void set_target(char *name)
         targets[target_count++].size = sizeof *path;
     } else {
         *colon = 0;
-        *port = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(atoi(colon + 1)), .sin_addr.s_addr = inet_addr(name)};
+        *port = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(atoi(colon + 1))};
+        port->sin_addr.s_addr = inet_addr(name);
         targets[target_count++].size = sizeof *port;
     }
 }
@@ -520,7 +524,9 @@ static bool serve_peer(struct peer *p)
         p->have = 0;
         return p->open = send(p->fd, response, sizeof response - 1, MSG_NOSIGNAL) > 0;
     }
-    size_t head = (p->data[1] & 127) < 126 ? 2 : (p->data[1] & 127) == 126 ? 4 : 10, length = head > 2 ? 0 : p->data[1] & 127;
+    size_t length = p->data[1] & 127, head = length < 126 ? 2 : length == 126 ? 4 : 10;
+    if (head > 2)
+        length = 0;
     for (size_t i = 2; i < head; i++)
         length = length << 8 | p->data[i];
     if (p->have < head + 4 + length)
@@ -563,7 +569,8 @@ static void serve(char *where)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"clients", 1, 0, 'n'}, {"count", 1, 0, 'n'}, {"concurrency", 1, 0, 'p'}, {"size", 1, 0, 'b'}, {"messages", 1, 0, 'm'},
+        {"clients", 1, 0, 'n'}, {"count", 1, 0, 'n'}, {"concurrency", 1, 0, 'p'}, {"size", 1, 0, 'b'},
+        {"messages", 1, 0, 'm'},
         {"stay", 1, 0, 's'}, {"rate", 1, 0, 'r'}, {"seconds", 1, 0, 't'}, {"log", 1, 0, 'l'}, {"connect", 1, 0, 'c'},
         {"deflate", 0, 0, 'd'}, {"return", 0, 0, 'a'}, {0}};
     char command = argc > 2 ? *argv[1] : '?'; /* no two begin with the same letter, but serve and storm */

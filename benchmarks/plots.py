@@ -28,6 +28,8 @@ WIDTH, LEFT, RIGHT, BAR = 760, 150, 70, 13
 
 
 def picture(height, title, body, results):
+    machine, software = report.machine(results)
+    height += 14
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
@@ -35,7 +37,8 @@ def picture(height, title, body, results):
             f"<style>{STYLE}</style>",
             text(12, 22, title, "title"),
             *body,
-            text(12, height - 8, report.machine(results), "note"),
+            text(12, height - 22, machine, "note"),
+            text(12, height - 8, software, "note"),
             "</svg>\n",
         ]
     )
@@ -132,11 +135,11 @@ def deploy(found, results):
     one = results["parts"]["under_load"]["rounds"][0]
     seconds = [second for second in one["seconds"] if second["handshakes"]]
     end, top, bottom = one["phases"][-1]["to"], 64, 264
-    decades = (100, 1000, 10000, 100000)
+    decades = (100, 1000, 10000, 100000, 1000000)
 
     def place(at, us):
-        share = math.log10(max(us, 100) / 100) / 3
-        return LEFT / 2 + at * (WIDTH - LEFT / 2 - 20) / end, bottom - (bottom - top) * min(share / 3, 1)
+        share = math.log10(max(us, 100) / 100) / 4
+        return LEFT / 2 + at * (WIDTH - LEFT / 2 - 20) / end, bottom - (bottom - top) * min(share, 1)
 
     body = legend(46, [("#2f81f7", 1, "p50 of each second"), ("#d29922", 1, "slowest of each second")])
     for phase in one["phases"]:

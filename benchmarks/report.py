@@ -22,6 +22,7 @@ NAMES = {
     "haproxy": "HAProxy",
     "caddy": "Caddy",
 }
+STEPS = {"first": "first deploy", "noop": "nothing to do", "code": "new code", "rollback": "back"}
 
 
 # Arithmetic
@@ -108,6 +109,8 @@ def summary(parts):
         found["apps_memory"] = part["memory"]
     if part := parts.get("under_load"):
         found["under_load"] = phases(part["rounds"])
+    if part := parts.get("deploy"):
+        found["deploy"] = part["medians"]
     return found
 
 
@@ -151,7 +154,7 @@ def pivot(rows, corner, row_of, cell):
 
 def tables(results):
     """Return {name: Markdown}."""
-    found, made = results["summary"], {"machine": machine(results)}
+    found, made = results["summary"], {"machine": "; ".join(machine(results))}
     for title, rows in found.items():
         if title in TABLES and rows:
             made.update(TABLES[title](found))
@@ -262,6 +265,19 @@ def under_load(found):
     return {"under_load": table(["", "handshakes", "failed", "p50", "p99", "slowest"], lines)}
 
 
+def deploy(found):
+    lines = []
+    for count, steps in found["deploy"].items():
+        for step, ways in steps.items():
+            ours, usual = ways["project"], ways["usual"]
+            ratio = f"{ours['seconds'] / usual['seconds']:.2f}"
+            seconds = [f"{way['seconds']:.1f} s" for way in (ours, usual)]
+            tasks = [f"{way['ok']} / {way['changed']}" for way in (ours, usual)]
+            lines.append([f"{STEPS[step]}, {count} host{'s' * (count != '1')}", *seconds, ratio, *tasks])
+    head = ["", "this project", "the usual way", "ratio", "tasks / changed", "the usual way's"]
+    return {"deploy": table(head, lines)}
+
+
 def ceiling(found):
     lines = {}
     for row in found["ceiling"]:
@@ -281,18 +297,21 @@ TABLES = {
     "idle": idle,
     "apps": apps,
     "under_load": under_load,
+    "deploy": deploy,
     "ceiling": ceiling,
 }
 
 
 def machine(results):
+    """Return what it was measured on, and with what and when."""
     one = results["machine"]
     dates = sorted({part["date"] for part in results["parts"].values()})
-    software = ", ".join(
-        f"{title} {one[title.lower()]}" for title in ("nginx", "HAProxy", "Caddy", "Python", "websockets")
+    titles = ("nginx", "HAProxy", "Caddy", "Python", "websockets", "uvloop")
+    software = ", ".join(f"{title} {one[title.lower()]}" for title in titles)
+    return (
+        f"{one['cpu']}, {one['cores']} cores, {one['memory_gib']} GiB, Linux {one['kernel']}",
+        f"Debian {one['debian']}, {software}; {' to '.join(sorted({dates[0], dates[-1]}))}",
     )
-    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return f"{one['cpu']}, {one['cores']} cores, {one['memory_gib']} GiB, Linux {one['kernel']}, Debian {one['debian']}, {software}; {when}"
 
 
 # Files

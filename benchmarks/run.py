@@ -33,11 +33,21 @@ def inside(inventory, part, quick):
 
 
 def deploy(quick):
-    """The part that needs more hosts."""
+    """The part that needs more hosts, of its own."""
     if not importlib.util.find_spec("deploy"):
         return {}
-    with hosts.made(HERE / "fleet") as inventory:
-        return importlib.import_module("deploy").measure(inventory, 1 if quick else 3)
+    with hosts.made(fleet(2 if quick else 10)) as inventory:
+        return importlib.import_module("deploy").measure(inventory, 1 if quick else 2)
+
+
+def fleet(count):
+    """Write an inventory of so many hosts; return its folder."""
+    one = {"test_host_release": "trixie", "test_host_init": "systemd", "ansible_python_interpreter": "/usr/bin/python3"}
+    inventory = {"websockets": {"hosts": {f"web{number}": one for number in range(1, count + 1)}}}
+    (HERE / "fleet/inventory").mkdir(parents=True, exist_ok=True)
+    # JSON is YAML, too.
+    (HERE / "fleet/inventory/hosts.yml").write_text(json.dumps(inventory))
+    return HERE / "fleet"
 
 
 def measure(parts, quick, path):

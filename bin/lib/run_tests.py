@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SHELL_SCRIPTS = ["bin/deploy", "bin/test", "bin/lib/venv.sh", ".ci/run"]
+SHELL_SCRIPTS = ["bin/benchmark", "bin/deploy", "bin/test", "bin/lib/venv.sh", ".ci/run"]
 LINTERS = {
     "ansible-lint": ["ansible-lint", "--offline", "--profile", "production"],
     "yamllint": ["yamllint", "--strict", "."],
@@ -20,6 +20,7 @@ LINTERS = {
     "ruff format": ["ruff", "format", "--check"],
     "shellcheck": ["shellcheck", *SHELL_SCRIPTS],
     "variables.md": [sys.executable, "docs/variables.py", "--check"],
+    "benchmarks": [sys.executable, "benchmarks/report.py", "--check"],
 }
 ENGINE = [sys.executable, "molecule/hosts/engine.py"]
 
