@@ -2,11 +2,12 @@
 
 import contextlib
 import functools
+import itertools
 
 import idle
 import proxies
-from throughput import SIZES
-from tools import in_turn, load, say
+from throughput import SIZES, calls_per_echo, echo
+from tools import in_turn, say
 
 BUFFERS = ("4k", "16k", "32k", "64k", "128k")
 
@@ -23,6 +24,9 @@ def measure(quick):
         for size in SIZES[:1] if quick else SIZES:
             say(f"  {size} bytes")
             for number, peer in in_turn(peers, rounds):
-                result = load("echo", *peer.target, "--size", size, "--clients", 500, "--seconds", seconds)
-                rows.append({"peer": peer.name, "size": size, "clients": 500, "round": number, **result})
-    return {"rows": rows, "memory": [idle.per_connection(start, count) for start in starts]}
+                rows.append({**echo(peer, size, 500, seconds), "round": number})
+        calls = [
+            {"peer": peer.name, "size": size, "calls": calls_per_echo(peer, size)}
+            for size, peer in itertools.product(SIZES[:1] if quick else SIZES, peers[1:])
+        ]
+    return {"rows": rows, "system_calls": calls, "memory": [idle.per_connection(start, count) for start in starts]}

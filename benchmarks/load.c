@@ -72,7 +72,7 @@ static bool deflate, come_back, asked, ending;
 static FILE *logfile;
 
 static struct client *clients;
-static long started, present, opening, opened, failed, done, lost, answers, answer_bytes;
+static long started, present, opening, opened, failed, done, lost, answers, messages_all, answer_bytes;
 static double now, last_open;
 static char request[512];
 static uint8_t *messages[MESSAGES], input[1 << 18];
@@ -255,7 +255,7 @@ static void say(struct client *c)
 
 static void answered(struct client *c)
 {
-    answers++;
+    answers++, messages_all++;
     if (mode != ECHO)
         return;
     now = clock_of(CLOCK_MONOTONIC);
@@ -386,9 +386,9 @@ static void report(const char *prefix, const char *what, double number, double e
 {
     qsort(samples, sample_count, 4, by_value);
     printf("%s{\"%s\": %.1f, \"p50_us\": %u, \"p99_us\": %u, \"max_us\": %u, \"opened\": %ld, \"failed\": %ld, "
-           "\"seconds\": %.3f, \"client_cpu_seconds\": %.3f, \"answer_bytes\": %.1f, \"failures\": {",
+           "\"seconds\": %.3f, \"client_cpu_seconds\": %.3f, \"messages\": %ld, \"answer_bytes\": %.1f, \"failures\": {",
            prefix, what, elapsed ? number / elapsed : 0, percentile(.5), percentile(.99), percentile(1), opened,
-           failed + lost, elapsed, cpu_seconds, answers ? (double)answer_bytes / answers : 0);
+           failed + lost, elapsed, cpu_seconds, messages_all, answers ? (double)answer_bytes / answers : 0);
     for (int i = 0; i < 16 && failures[i].count; i++)
         printf("%s\"%s\": %ld", i ? ", " : "", failures[i].kind, failures[i].count);
     puts("}}");

@@ -86,12 +86,12 @@ def summary(parts):
     if part := parts.get("calibrate"):
         found["ceiling"] = part["rows"]
     if part := parts.get("throughput"):
-        values = ("messages_per_second", "p50_us", "p99_us", "failed", "client_cpu_seconds")
+        values = ("messages_per_second", "p50_us", "p99_us", "failed", "client_cpu_seconds", "proxy_cpu_us")
         found["throughput"] = medians(part["rows"], ("peer", "size", "clients"), values, "messages_per_second")
         found["system_calls"] = part["system_calls"]
     if part := parts.get("buffers"):
         found["buffers"] = medians(part["rows"], ("peer", "size"), ("messages_per_second",), "messages_per_second")
-        found["buffers_memory"] = part["memory"]
+        found["buffers_system_calls"], found["buffers_memory"] = part["system_calls"], part["memory"]
     if part := parts.get("handshakes"):
         values = ("handshakes_per_second", "p50_us", "p99_us", "failed")
         found["handshakes"] = medians(part["rows"], ("peer",), values, "handshakes_per_second")
@@ -176,6 +176,12 @@ def throughput(found):
         "throughput_500": pivot(
             [row for row in rows if row["clients"] == 500], "messages a second", lambda row: size(row["size"]), rate
         ),
+        "proxy_cpu": pivot(
+            [row for row in rows if row["peer"] != "direct"],
+            "µs of CPU",
+            place,
+            lambda row: f"{row['proxy_cpu_us']:.1f}",
+        ),
         "latency": pivot(rows, "p50 / p99", place, lambda row: f"{ms(row['p50_us'])} / {ms(row['p99_us'])}"),
     }
 
@@ -192,9 +198,17 @@ def buffers(found):
     lines = []
     for one in found["buffers_memory"]:
         like = {row["size"]: f"{row['ratio']:.2f}" for row in found["buffers"] if row["peer"] == one["peer"]}
+        calls = [row for row in found["buffers_system_calls"] if row["peer"] == one["peer"]]
+        fewest = " / ".join(f"{row['calls']:.1f}" for row in calls[-2:])
         memory = [thousands(one[f"proxy_{when}"]) for when in ("idle", "after")]
-        lines.append([f"`{one['peer']}`", *(like[number] for number in sizes), *memory])
-    head = ["`proxy_buffer_size`", *map(size, sizes), "bytes of nginx, idle", "after 64 KiB"]
+        lines.append([f"`{one['peer']}`", *(like[number] for number in sizes), fewest, *memory])
+    head = [
+        "`proxy_buffer_size`",
+        *map(size, sizes),
+        "system calls, 16 / 64 KiB",
+        "bytes of nginx, idle",
+        "after 64 KiB",
+    ]
     return {"buffers": table(head, lines)}
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 import proxies
-from tools import in_turn, load, say, until
+from tools import cpu, in_turn, load, say, until
 
 SIZES = (32, 1024, 16384, 65536)
 CLIENTS = (50, 500)
@@ -30,14 +30,21 @@ def measure(quick):
         for size, clients in itertools.product(sizes, counts):
             say(f"  {size} bytes, {clients} clients")
             for number, peer in in_turn(peers, rounds):
-                options = ["--size", size, "--clients", clients, "--seconds", seconds]
-                result = load("echo", *peer.target, *options)
-                rows.append({"peer": peer.name, "size": size, "clients": clients, "round": number, **result})
+                rows.append({**echo(peer, size, clients, seconds), "clients": clients, "round": number})
         say("  system calls")
         for size, peer in itertools.product(sizes, peers):
             if peer.pid:
                 calls.append({"peer": peer.name, "size": size, "calls": calls_per_echo(peer, size)})
     return {"rows": rows, "system_calls": calls}
+
+
+def echo(peer, size, clients, seconds):
+    pids = peer.proxy_pids
+    before = cpu(pids)
+    result = load("echo", *peer.target, "--size", size, "--clients", clients, "--seconds", seconds)
+    # Of the whole run: warm-up, handshakes and closes are in both numbers.
+    cost = (cpu(pids) - before) / max(result["messages"], 1) * 1e6
+    return {"peer": peer.name, "size": size, **result, "proxy_cpu_us": round(cost, 2)}
 
 
 def calls_per_echo(peer, size, clients=50):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -64,6 +65,12 @@ def memory(pids):
     """Return the bytes of processes: their own pages, and their share of those that several have (PSS)."""
     rollups = [pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
     return sum(int(text.split("\nPss:")[1].split()[0]) * 1024 for text in rollups)
+
+
+def cpu(pids):
+    """Return the seconds that processes have computed, here and in the kernel."""
+    stats = [pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split() for pid in pids]
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
 
 def per_process(sockets):
