@@ -4,7 +4,7 @@ A part that is given its module's file on the host runs there (inside.py), the l
 """
 
 import datetime
-import importlib.util
+import importlib
 import json
 import os
 import pathlib
@@ -34,8 +34,6 @@ def inside(inventory, part, quick):
 
 def deploy(quick):
     """The part that needs more hosts, of its own."""
-    if not importlib.util.find_spec("deploy"):
-        return {}
     with hosts.made(fleet(2 if quick else 10)) as inventory:
         return importlib.import_module("deploy").measure(inventory, 1 if quick else 2)
 
