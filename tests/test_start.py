@@ -192,8 +192,12 @@ def test_a_process_that_hangs_is_seen(planned, start_module):
     made = planned()
     start_module(made)
     made["probe"]["timeout"] = 0.2
-    os.kill(pids(made)[1], signal.SIGSTOP)
-    assert not serves(made)
+    hanging = pids(made)[1]
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        assert not serves(made)
+    finally:
+        os.kill(hanging, signal.SIGCONT)  # it ends with its supervisord only if it runs
 
 
 def test_too_few_descriptors_are_seen(planned, start_module):
