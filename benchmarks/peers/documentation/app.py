@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# As published by websockets (BSD-3-Clause): https://websockets.readthedocs.io/en/stable/deploy/nginx.html
 
 import asyncio
 import os
