@@ -51,12 +51,14 @@ def look(host, name):
 
 
 @pytest.mark.parametrize("harm", HARM.values(), ids=HARM)
-def test_the_next_run_puts_it_right(host, name, echo, client, deploy, look, harm):
+def test_the_next_run_puts_it_right(host, name, echo, client, deploy, look, wait, harm):
     before = look()
     words = {"of_init": OF_INIT[name], "pid": echo.pids()["echo_01"], "program": f"echo-{echo.release}"}
     host.check_output(harm.format(**words))
     run = deploy()
     assert run.returncode == 0, run.stdout
     assert not re.search(r"changed=0", run.stdout), run.stdout
+    # Processes that answer are STARTING for a second.
+    wait(f"supervisorctl status | grep -c '^echo-.*RUNNING' | grep -qx {echo.numprocs}")
     assert look() == before
     client(echo.url)
