@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,7 +98,14 @@ files = {host}/conf.d/*.conf
             supervisor.Supervisor().wait()
             yield process
         finally:
-            process.kill()  # its programs ask the kernel to end with it: an orderly end takes seconds
+            # Its programs ask the kernel to end with it, but for those that have just been started. An orderly end takes
+            # seconds.
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            programs = children.read_text().split() if children.exists() else []
+            process.kill()
+            for pid in map(int, programs):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 # nginx
