@@ -286,7 +286,7 @@ def deploy(found):
             ours, usual = ways["project"], ways["usual"]
             ratio = f"{ours['seconds'] / usual['seconds']:.2f}"
             seconds = [f"{way['seconds']:.1f} s" for way in (ours, usual)]
-            tasks = [f"{way['ok']} / {way['changed']}" for way in (ours, usual)]
+            tasks = [f"{way['ok']:g} / {way['changed']:g}" for way in (ours, usual)]
             lines.append([f"{STEPS[step]}, {count} host{'s' * (count != '1')}", *seconds, ratio, *tasks])
     head = ["", "this project", "the usual way", "ratio", "tasks / changed", "the usual way's"]
     return {"deploy": table(head, lines)}
