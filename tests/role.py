@@ -33,6 +33,10 @@ HOST = {
     "folders": True,
     "idle_services": [],
     "stale_units": False,
+    "sandboxes": {
+        "nginx": {"on": False, "late": False, "neighbours": []},
+        "supervisor": {"on": False, "late": False, "neighbours": []},
+    },
     "group": "",
     "home": "",
     "listener": "",
@@ -125,6 +129,7 @@ def put_in_place(planned, **variables):
     os.symlink(planned["source"]["folder"], release["code"])
     for folder in (release["run"], release["logs"]):
         os.makedirs(folder, exist_ok=True)
+    os.chmod(release["run"], 0o2750)  # as tmpfiles.conf.j2 says
     texts = {
         "program.conf": render("program.conf.j2", planned, **variables),
         "run": render("run.j2", planned, **variables),

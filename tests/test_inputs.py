@@ -88,6 +88,7 @@ REFUSED = {
     "too few connections": ({"max_connections": 15}, "websockets_max_connections is 15: use 16 to 65535."),
     "too many connections": ({"max_connections": 65536}, "websockets_max_connections is 65536: use 16 to 65535."),
     "messages of nothing": ({"message_size": 0}, "websockets_message_size is 0: use 1 to 1048576."),
+    "sandbox that is neither": ({"sandbox": True}, "websockets_sandbox is 'True': use auto, always or never."),
     # The source
     "no folder named": (
         {"src": ""},

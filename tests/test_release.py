@@ -49,6 +49,7 @@ SAME_PROCESSES = {
     "gate": {"gate_path": "/x", "gate_message": "x", "gate_timeout": 1, "gate_headers": {"Origin": "x"}},
     "drain": {"drain_timeout": 1, "drain_interval": 2, "keep_releases": 3, "rollback_to": "0123456789ab"},
     "nginx": {"listen": "80", "server_name": ["a.example"], "proxy_timeout": 99, "message_size": 9},
+    "sandbox": {"sandbox": "never"},
     "play": {"serial": 1},
     "package index": {"pip_index_url": "https://pypi.example/simple"},
     "type of a number": {"numprocs": "4"},

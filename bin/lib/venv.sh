@@ -33,8 +33,9 @@ _venv_make() {
         "$_python" -m venv --clear .venv || return
     fi
     rm -f .venv/stamp
-    # The lock is complete (--no-deps). A machine's pip settings stay in force, except for user installs: there are none in a venv.
-    PIP_USER=0 .venv/bin/python -m pip install -q --no-deps --no-input --disable-pip-version-check \
+    # The lock is complete (--no-deps), with a hash of each package. A machine's pip settings stay in force, except for
+    # user installs: there are none in a venv.
+    PIP_USER=0 .venv/bin/python -m pip install -q --no-deps --require-hashes --no-input --disable-pip-version-check \
         -r "requirements/$1.txt" >.venv/pip.log 2>&1 || { cat .venv/pip.log >&2; return 1; }
     _venv_stamp "$1" >.venv/stamp
 }

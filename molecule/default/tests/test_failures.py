@@ -32,6 +32,17 @@ def test_missing_package_is_in_pips_own_words(deploy, unharmed, tmp_path):
     assert "websockets==0.0.1.dev1" in failed.stdout
 
 
+def test_package_with_another_hash_is_not_installed(host, deploy, unharmed, tmp_path):
+    venvs = host.check_output("ls -d /srv/websockets/echo/venvs/*/.complete")
+    (tmp_path / "app.py").write_text("raise SystemExit")
+    (tmp_path / "requirements.txt").write_text(f"websockets==17.4 --hash=sha256:{'0' * 64}\n")
+    failed = deploy(websockets_src=str(tmp_path))
+    assert failed.returncode != 0
+    assert "what was serving still serves" in failed.stdout
+    assert "THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE" in failed.stdout
+    assert host.check_output("ls -d /srv/websockets/echo/venvs/*/.complete") == venvs
+
+
 def test_nginx_that_refuses_keeps_its_working_files(host, deploy, unharmed):
     site = host.file("/etc/nginx/conf.d/websockets-echo.conf").content_string
     host.check_output("echo 'nonsense on;' > /etc/nginx/conf.d/zz-broken.conf")

@@ -21,6 +21,8 @@ def test_nothing_listens_that_was_not_asked_for(host, name):
     # A new nginx shows its welcome page at 80; debian12 had it before this project came.
     welcome = {"80"} if name == "debian12" else set()
     assert listening == {"22", "8080", "8081"} | foreign | welcome
+    # UDP, and whatever listens without a port.
+    assert host.check_output("ss -Hlun; ss -Hlwn") == ""
 
 
 def test_app_runs_as_its_own_user_that_cannot_log_in(host, echo):

@@ -17,7 +17,7 @@ from ansible.template import trust_as_template
 # Ansible finds a role's module_utils for modules only, not for plugins on the control node.
 ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), "module_utils"))
 from ansible.module_utils.websockets import inputs as rules  # noqa: E402
-from ansible.module_utils.websockets import release, sizing, source  # noqa: E402
+from ansible.module_utils.websockets import release, sandbox, sizing, source  # noqa: E402
 
 # Inputs that may hold a password: no result carries them.
 _SECRET = ("websockets_secrets", "websockets_pip_index_url", "websockets_gate_headers", "websockets_repo")
@@ -113,10 +113,13 @@ class ActionModule(ActionBase):
                 host["minfds"],
                 host["nginx_nofile"],
             ),
+            "sandbox": sandbox.decide(inputs["websockets_sandbox"], host),
             "ansible_facts": {"__websockets_deployed": deployed},
         }
         if purpose == "deploy":
             plan["files"] = self._differing(files, plan, task_vars)
+        written = [file["dest"] for file in plan.get("files", [])]
+        plan["sandboxed"] = sandbox.say(plan["sandbox"], inputs["websockets_sandbox"], host, written)
         return {**plan, "todo": _todo(plan)}
 
     def _differing(self, files, plan, task_vars):

@@ -17,7 +17,7 @@ import stat
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import handshake, inputs, lock, release
+from ansible.module_utils.websockets import handshake, inputs, lock, release, sandbox
 from ansible.module_utils.websockets.supervisor import DOWN, Supervisor, SupervisorError
 
 DOCUMENTATION = """
@@ -233,6 +233,52 @@ def folders(path):
     return True
 
 
+# A server of nginx's; a program of Supervisor's, as its sections are called.
+_NEIGHBOURS = {
+    "nginx": (
+        ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d/*.conf", "/etc/nginx/sites-enabled/*"),
+        r"^[^#\n]*\b(?:server|upstream|stream|mail)\s*\{",
+    ),
+    "supervisor": (
+        ("/etc/supervisor/supervisord.conf", "/etc/supervisor/conf.d/*.conf"),
+        r"^\[(?:program|fcgi-program|eventlistener):",
+    ),
+}
+
+
+def neighbours(service):
+    """Return the files that give a service something to do which is not of this role."""
+    patterns, sign = _NEIGHBOURS[service]
+    found = []
+    for path in (path for pattern in patterns for path in sorted(glob.glob(pattern))):
+        if os.path.basename(path).startswith("websockets"):
+            continue
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+            if re.search(sign, file.read(), re.M):
+                found.append(path)
+    return found
+
+
+def sandboxes(init):
+    """Return of each service whether the role has it in a sandbox (``on``), whether what the file says comes into force
+    at its next start only (``late``), and what of somebody else's it has (``neighbours``)."""
+    if init != "systemd":
+        return {}
+    found = {}
+    for name in sandbox.SERVICES:
+        path = sandbox.FILE.format(service=name)
+        try:
+            with open(path, encoding="utf-8") as file:
+                on, written = "NoNewPrivileges" in file.read(), int(os.fstat(file.fileno()).st_mtime)
+        except FileNotFoundError:
+            on, written = False, 0
+        asked = ["systemctl", "show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--value", name]
+        shown = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        started = int(shown.removeprefix("@")) if shown.startswith("@") else written
+        found[name] = {"on": on, "late": started < written, "neighbours": neighbours(name)}
+    return found
+
+
 def services(init):
     """Return which services do not run or not come back at boot, and whether systemd has to read their files again."""
     if init == "systemd":
@@ -332,6 +378,7 @@ def observe(parameters):
         "files": files(parameters["files"]),
         "folders": folders(f"/etc/tmpfiles.d/websockets-{app}.conf"),
         **services(init),
+        "sandboxes": sandboxes(init),
         "live": live,
         "serves": live in releases
         and serves(releases[live], max(parameters["minfds"], descriptors), parameters["probe"], parameters["headers"]),

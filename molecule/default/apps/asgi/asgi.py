@@ -4,6 +4,14 @@ import json
 import os
 
 
+def attempt(expression):
+    """Return what an expression is to a process of the app, or how it fails: as an attacker in it would see it."""
+    try:
+        return str(eval(expression, {"__builtins__": __builtins__, "load": __import__}))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         return
@@ -19,5 +27,7 @@ async def app(scope, receive, send):
             await send({"type": "websocket.send", "text": json.dumps(headers)})
         elif event.get("text") == "secret":
             await send({"type": "websocket.send", "text": os.environ["API_TOKEN"]})
+        elif (event.get("text") or "").startswith("attempt "):
+            await send({"type": "websocket.send", "text": attempt(event["text"].removeprefix("attempt "))})
         else:
             await send({"type": "websocket.send", "text": event.get("text"), "bytes": event.get("bytes")})

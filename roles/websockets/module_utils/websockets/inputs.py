@@ -107,6 +107,8 @@ def check(inputs):
     numprocs = inputs["websockets_numprocs"]
     if numprocs != "auto" and not (re.fullmatch("[0-9]{1,3}", numprocs) and 1 <= int(numprocs) <= 512):
         bad("websockets_numprocs", "use 1 to 512, or auto for one process per core.")
+    if inputs["websockets_sandbox"] not in ("auto", "always", "never"):
+        bad("websockets_sandbox", "use auto, always or never.")
     _check_range(inputs, bad, "websockets_stopwaitsecs", 1, 86400)
     _check_range(inputs, bad, "websockets_gate_timeout", 1, 3600)
     _check_range(inputs, bad, "websockets_drain_timeout", 0, 86400)

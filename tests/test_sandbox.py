@@ -1,0 +1,131 @@
+"""Which services are in a sandbox, what a person is told of it, and the files as systemd judges them."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from ansible.module_utils.websockets import sandbox
+from role import HOST, load, plan, render
+
+observe = load("library/websockets_observe.py")
+NEW = {"on": False, "late": False, "neighbours": []}
+ON = {**NEW, "on": True}
+SITE = "/etc/nginx/sites-enabled/theirs"
+SHARED = {**NEW, "neighbours": [SITE]}
+
+
+def decided(choice="auto", **host):
+    planned = plan(HOST | host, sandbox=choice)
+    return planned["sandbox"], planned["sandboxed"]
+
+
+def both(service):
+    return {"nginx": service, "supervisor": service}
+
+
+@pytest.mark.parametrize(
+    ("choice", "host", "sandboxes", "said"),
+    [
+        ("auto", {}, (True, True), "nginx and supervisor"),
+        ("auto", {"init": "sysv", "sandboxes": {}}, (False, False), "none: sandboxes are systemd's, and this host has another init"),
+        ("never", {"sandboxes": both(ON)}, (False, False), "none; websockets_sandbox is never"),
+        (
+            "auto",
+            {"sandboxes": {"nginx": SHARED, "supervisor": NEW}},
+            (False, True),
+            f"supervisor; not nginx, which has {SITE} too: websockets_sandbox=always if that may be in one",
+        ),
+        ("always", {"sandboxes": {"nginx": SHARED, "supervisor": NEW}}, (True, True), "nginx and supervisor"),
+        # Who comes later comes to a host that has one.
+        ("auto", {"sandboxes": {"nginx": {**SHARED, "on": True}, "supervisor": ON}}, (True, True), "nginx and supervisor"),
+        (
+            "auto",
+            {"sandboxes": {"nginx": {**ON, "late": True}, "supervisor": ON}},
+            (True, True),
+            "nginx and supervisor; from the next start of nginx on, which cuts clients and is left to you",
+        ),
+        # This run starts it.
+        (
+            "auto",
+            {"sandboxes": both({**ON, "late": True}), "idle_services": ["nginx", "supervisor"]},
+            (True, True),
+            "nginx and supervisor",
+        ),
+    ],
+    ids=["new host", "no systemd", "never", "shared", "shared, always", "later", "late", "started by this run"],
+)  # fmt: skip
+def test_a_service_is_in_a_sandbox_unless_somebody_else_needs_it(choice, host, sandboxes, said):
+    assert decided(choice, **host) == (dict(zip(sandbox.SERVICES, sandboxes, strict=True)), said)
+
+
+def test_a_file_that_this_run_writes_comes_late_to_a_service_that_runs():
+    file = {
+        "src": "nginx.sandbox.conf.j2",
+        "dest": sandbox.FILE.format(service="nginx"),
+        "mode": "0644",
+        "init": ["systemd"],
+    }
+    late = "nginx and supervisor; from the next start of nginx on, which cuts clients and is left to you"
+    assert plan(files=[file])["sandboxed"] == late
+    assert plan({"idle_services": ["nginx"]}, files=[file])["sandboxed"] == "nginx and supervisor"
+
+
+@pytest.mark.parametrize("service", sandbox.SERVICES)
+def test_never_takes_nothing_away(service):
+    text = render(f"{service}.sandbox.conf.j2", plan(sandbox="never"))
+    assert [line for line in text.splitlines() if line and not line.startswith("#")] == ["[Service]"]
+
+
+# What is here of Debian's own units.
+UNITS = {"nginx": "Type=forking\n", "supervisor": "KillMode=process\n"}
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="the hosts' own is asked in molecule/default")
+@pytest.mark.parametrize("service", sandbox.SERVICES)
+def test_systemd_knows_every_line(service, tmp_path):
+    unit = tmp_path / f"{service}.service"
+    text = render(f"{service}.sandbox.conf.j2", plan())
+    unit.write_text(f"{text}\n{UNITS[service]}ExecStart=/bin/true\n")
+    command = ["systemd-analyze", "security", "--no-pager", "--offline=true", "--json=short", unit]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Unknown" not in done.stderr
+    assert "Failed to parse" not in done.stderr
+    assert json.loads(done.stdout)
+
+
+# What is somebody else's
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Have the services' configuration be files below a temporary folder."""
+    (tmp_path / "sites-enabled").mkdir()
+    patterns = {
+        "nginx": ((f"{tmp_path}/nginx.conf", f"{tmp_path}/sites-enabled/*"), observe._NEIGHBOURS["nginx"][1]),
+        "supervisor": ((f"{tmp_path}/*.conf",), observe._NEIGHBOURS["supervisor"][1]),
+    }
+    monkeypatch.setattr(observe, "_NEIGHBOURS", patterns)
+    return tmp_path
+
+
+def test_debians_own_configuration_is_nobodys(nginx_folder, files):
+    shutil.copy(nginx_folder / "nginx.conf", files / "nginx.conf")
+    assert observe.neighbours("nginx") == []
+    (files / "sites-enabled" / "default").symlink_to(nginx_folder / "sites-available" / "default")
+    assert observe.neighbours("nginx") == [f"{files}/sites-enabled/default"]
+
+
+@pytest.mark.parametrize("text", ["server {", "  server{", "http { server\n {}", "stream {\n}", "upstream a { }"])
+def test_a_site_of_somebody_else_is_seen(files, text):
+    (files / "sites-enabled" / "theirs").write_text(f"{text}\n")
+    assert observe.neighbours("nginx") == [f"{files}/sites-enabled/theirs"]
+
+
+@pytest.mark.parametrize("kind", ["program", "fcgi-program", "eventlistener"])
+def test_a_program_of_somebody_else_is_seen(files, kind):
+    (files / "websockets-echo-0123456789ab.conf").write_text("[program:echo-0123456789ab]\n")
+    (files / "supervisord.conf").write_text("[supervisord]\n; [program:example]\n")
+    assert observe.neighbours("supervisor") == []
+    (files / "theirs.conf").write_text(f"[{kind}:theirs]\n")
+    assert observe.neighbours("supervisor") == [f"{files}/theirs.conf"]
