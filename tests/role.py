@@ -37,6 +37,7 @@ HOST = {
     "home": "",
     "listener": "",
     "servers": {},
+    "proxy_protocol": {},
     "listen_options": False,
     "minfds": 0,
     "nginx_nofile": 0,
