@@ -23,7 +23,7 @@ HEAD = """\
 All inputs of the role `websockets`, in the order of a deploy. Each is a variable of a host or group in the inventory,
 or of the role's use in a play. A variable that starts with `websockets_` and is not one of these is an error.
 """
-TYPES = {"str": "string", "int": "whole number", "dict": "dictionary", "raw": "any type"}
+TYPES = {"str": "string", "int": "whole number", "bool": "yes or no", "dict": "dictionary", "raw": "any type"}
 
 
 def headings(text):

@@ -6,17 +6,19 @@ import platform
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import hypothesis.configuration
 import pytest
 import role
-from ansible.module_utils.websockets import lock, nginx, release, supervisor
+from ansible.module_utils.websockets import handshake, lock, nginx, release, supervisor
 
 hypothesis.configuration.set_hypothesis_home_dir(role.ROOT / ".pytest_cache" / "hypothesis")
 # The same examples every time: a red run stays red until something changes.
@@ -183,3 +185,37 @@ def nginx_folder(nginx_package, short_path, monkeypatch):
     monkeypatch.setattr(nginx, "SCRATCH", str(short_path))
     monkeypatch.setattr(nginx, "PENDING", f"{short_path}/pending")
     return folder
+
+
+@pytest.fixture
+def served(nginx_folder, host, eventually):
+    """Put an app behind an nginx with the role's own configuration, and return how to reach and to watch both."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(app=role.ECHO / "app.py", numprocs=2, **inputs):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            planned = role.plan(listen=f"127.0.0.1:{port}", numprocs=numprocs, **inputs)
+            os.makedirs(planned["release"]["live"])
+            log = stack.enter_context(open(host / "app.log", "w+"))
+            peers = [process["peer"] for process in planned["release"]["processes"]]
+            commands = [[sys.executable, app, peer] for peer in peers] + [["nginx", "-g", "daemon off;"]]
+            connections = planned["sizes"]["worker_connections"]
+            main = nginx.tune(nginx.read(nginx.MAIN), connections, connections)
+            nginx.write({nginx.MAIN: main, **role.nginx_files(planned, nginx_folder)})
+            processes = []
+            for command in commands:
+                processes.append(stack.enter_context(subprocess.Popen(command, stderr=log)))
+                stack.callback(processes[-1].terminate)
+            children = Path(f"/proc/{processes[-1].pid}/task/{processes[-1].pid}/children")
+            eventually(lambda: not any(handshake.fault(peer, {}, {}) for peer in peers))
+            eventually(lambda: len(children.read_text().split()) == os.cpu_count())
+            return SimpleNamespace(
+                port=port,
+                planned=planned,
+                processes=processes,
+                workers=lambda: children.read_text().split(),
+                log=lambda: (host / "app.log").read_text(),
+            )
+
+        yield serve

@@ -41,6 +41,7 @@ HOST = {
     "home": "",
     "listener": "",
     "servers": {},
+    "proxy_protocol": {},
     "listen_options": False,
     "minfds": 0,
     "nginx_nofile": 0,

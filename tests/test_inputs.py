@@ -14,6 +14,10 @@ OWN_PREFIX = " A variable of your own needs another prefix than websockets_."
 PROCESSES = "use 1 to 512, or auto for one process per core."
 LISTEN = "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535."
 HOST_NAMES = "use host names such as ws.example.com or *.example.com."
+ORIGIN = (
+    "use origins as browsers send them, such as https://www.example.com or http://localhost:3000: in lower case, without a"
+    " path, and without the port that the scheme has anyway."
+)
 SOCKET = "the app has to be told its Unix socket; use {socket} here or in websockets_environment."
 ONE_LINE = "use one line with a program and its arguments."
 ENV_NAME = "use names of letters, digits and _ that do not start with a digit."
@@ -244,6 +248,74 @@ REFUSED = {
         {"server_name": [".".join(["a" * 50] * 4 + ["b" * 50])]},
         f"websockets_server_name is '{'.'.join(['a' * 50] * 4 + ['b' * 50])}': {HOST_NAMES}",
     ),
+    # Who may connect
+    **{
+        f"origin {what}": ({"origins": [origin]}, f"websockets_origins is {origin!r}: {ORIGIN}")
+        for what, origin in {
+            "with a path": "https://a.example/",
+            "without a scheme": "a.example",
+            "in capitals": "https://A.example",
+            "with the scheme's own port": "https://a.example:443",
+            "with a port that is none": "https://a.example:65536",
+            "of a sandbox": "null",
+            "with a wildcard": "https://*.example",
+            "with a quote": 'https://a.example"',
+            "with a variable": "https://$host",
+            "with a line break": "https://a.example\n",
+            "that is empty": "",
+            "that is a regular expression": "~https://a.example",
+        }.items()
+    },
+    "any origin, and another": (
+        {"origins": ["*", "https://a.example"]},
+        "websockets_origins is ['*', 'https://a.example']: use [\"*\"] alone, for the pages of any site.",
+    ),
+    "any origin, but one": (
+        {"origins": ["*"], "origin_required": True},
+        "websockets_origin_required is True: websockets_origins lets in any; name some there, or leave this out.",
+    ),
+    "wildcard without an origin": (
+        {"server_name": ["a.example", "*.example.com"]},
+        "websockets_origins is []: *.example.com of websockets_server_name does not say which pages may connect; name"
+        ' their origins, or use ["*"] for any.',
+    ),
+    "origin at the gate that nginx refuses": (
+        {"gate_headers": {"origin": "https://a.example"}, "origins": ["https://b.example", "https://c.example"]},
+        "websockets_gate_headers is {'origin': 'https://a.example'}: nginx would refuse this; use an origin that it lets"
+        " in (https://b.example, https://c.example), or change websockets_origins.",
+    ),
+    **{
+        f"proxy that is {what}": (
+            {"trusted_proxies": ["192.0.2.1", proxy]},
+            f"websockets_trusted_proxies is {proxy!r}: use addresses and networks such as 192.0.2.10, 10.0.0.0/8 or"
+            " 2001:db8::/32.",
+        )
+        for what, proxy in {
+            "a name": "proxy.example",
+            "an address in a network": "10.1.2.3/8",
+            "a directive": "10.0.0.0/8; deny all",
+            "a netmask": "10.0.0.0/255.0.0.0",
+            "an interface's": "fe80::1%eth0",
+            "nothing": "",
+        }.items()
+    },
+    "proxy that is everybody": (
+        {"trusted_proxies": ["0.0.0.0/0"]},
+        "websockets_trusted_proxies is '0.0.0.0/0': it is everybody, and any client could take any address; name the"
+        " proxies' own network.",
+    ),
+    "PROXY protocol of nobody": (
+        {"proxy_protocol": True},
+        "websockets_proxy_protocol is True: name the proxies that speak it in websockets_trusted_proxies, or all clients"
+        " have their address.",
+    ),
+    "limits of nothing": (
+        {"connections_per_address": 0, "handshakes_per_address": 0, "handshake_timeout": 0, "body_size": -1},
+        "websockets_handshake_timeout is 0: use 1 to 3600.",
+        "websockets_body_size is -1: use 0 to 1073741824.",
+        "websockets_connections_per_address is 0: use 1 to 65535.",
+        "websockets_handshakes_per_address is 0: use 1 to 100000.",
+    ),
     # Several at once are told at once
     "several": (
         {"numprocs": 0, "user": "root", "listen": "0"},
@@ -288,6 +360,12 @@ ON_THIS_HOST = {
         {"server_name": ["B.example", "c.example"]},
         "websockets_server_name is 'b.example': the app chat has this name at 127.0.0.1:8080 already; use another name,"
         " or another port in websockets_listen.",
+    ),
+    "another app without the PROXY protocol at the same port": (
+        {"proxy_protocol": {"chat": False}},
+        {"proxy_protocol": True, "trusted_proxies": ["192.0.2.1"]},
+        "websockets_proxy_protocol is True: the app chat has False at the same websockets_listen, and nginx has one for"
+        " both.",
     ),
     "descriptors above what the host gives its services": (
         {"limits": LIMITS | {"nofile": 4096}},
@@ -345,10 +423,30 @@ ACCEPTED = {
     "braces of another meaning": {"command": """app '{"a": {"b": 1}}' {socket} ${HOME}"""},
     "numbers in the environment": {"environment": {"A": 1, "B": 2.5, "C": ""}},
     "longest gate message": {"gate_message": "a" * 65535},
-    "headers": {"gate_headers": {"Origin": "https://a.example", "X-Number": 1}},
+    "headers": {"gate_headers": {"Cookie": "a=b", "X-Number": 1}},
+    "an origin of the app's own": {"gate_headers": {"origin": "http://localhost:8080"}, "origin_required": True},
+    "any origin at the gate": {"gate_headers": {"Origin": "https://a.example"}, "origins": ["*"]},
+    "origins": {
+        "origins": [
+            "https://www.example.com",
+            "http://localhost:65535",
+            "http://[2001:db8::1]:3000",
+            "http://example.com:443",
+            "chrome-extension://abcdefghijklmnop",
+            "capacitor://localhost",
+        ]
+    },
+    "load balancers": {
+        "trusted_proxies": ["192.0.2.10", "10.0.0.0/8", "2001:db8::/32", "::1"],
+        "proxy_protocol": True,
+    },
+    "as much as nginx counts from one address": {"connections_per_address": 65535, "handshakes_per_address": 100000},
     "port alone": {"listen": "80"},
     "all IPv6 addresses": {"listen": "[::]:443"},
-    "wildcards and underscores": {"server_name": ["*.example.com", "_dev.example.com", "192.0.2.1"]},
+    "wildcards and underscores": {
+        "server_name": ["*.example.com", "_dev.example.com", "192.0.2.1"],
+        "origins": ["https://www.example.com"],
+    },
     "another app's name at another port": {"listen": "8081", "server_name": ["taken.example"]},
     "as many connections as the host allows": {"max_connections": 65535, "numprocs": 16},
     "as many processes as cores": {"numprocs": "auto"},
@@ -404,7 +502,31 @@ def test_address_and_url(listen, names, address, url):
 
 
 def test_probe_has_a_name_that_a_wildcard_matches():
-    assert plan(server_name=["*.example.com"])["probe"]["host"] == "any.example.com"
+    assert plan(server_name=["*.example.com"], origins=["*"])["probe"]["host"] == "any.example.com"
+
+
+@pytest.mark.parametrize(
+    ("given", "lets_in"),
+    [
+        ({"listen": "80", "server_name": ["A.example"]}, ["", "https://a.example", "http://a.example"]),
+        (
+            {},
+            ["", "https://localhost", "https://localhost:8080", "http://localhost", "http://localhost:8080"],
+        ),
+        ({"origins": ["https://b.example"]}, ["", "https://b.example"]),
+        ({"origins": ["https://b.example"], "origin_required": True}, ["https://b.example"]),
+        ({"origins": ["*"]}, []),
+    ],
+)
+def test_origins(given, lets_in):
+    assert plan(**given)["origins"] == lets_in
+
+
+def test_the_proof_has_an_origin_where_one_is_required():
+    assert plan()["probe"]["origin"] == ""
+    assert plan(origin_required=True)["probe"]["origin"] == "https://localhost"
+    own = {"ORIGIN": "http://localhost"}
+    assert plan(origin_required=True, gate_headers=own)["probe"]["origin"] == ""
 
 
 def test_sizes_follow_from_the_connections():
@@ -414,6 +536,8 @@ def test_sizes_follow_from_the_connections():
         "minfds": 1256,
         "backlog": 1000,
         "buffer": 69632,
+        "connections_zone": (16 + 1 + 8) * 4096,
+        "handshakes_zone": (32 + 1 + 8) * 4096,
     }
 
 

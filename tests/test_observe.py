@@ -78,7 +78,7 @@ def etc(tmp_path, monkeypatch):
 
 def test_servers_are_read_from_the_sites_that_the_role_writes(etc):
     for inputs in (
-        {"app": "chat", "listen": "8080", "server_name": ["A.example", "*.b.example"]},
+        {"app": "chat", "listen": "8080", "server_name": ["A.example", "*.b.example"], "origins": ["*"]},
         {"app": "room", "listen": "[::]:81", "server_name": ["c.example"]},
         {"app": "mine"},
     ):
@@ -89,6 +89,15 @@ def test_servers_are_read_from_the_sites_that_the_role_writes(etc):
         "chat": ["0.0.0.0:8080 a.example", "0.0.0.0:8080 *.b.example"],
         "room": [":::81 c.example"],
     }
+
+
+@pytest.mark.parametrize("speaks", [False, True])
+def test_whether_apps_at_the_same_port_want_the_proxy_protocol(etc, speaks):
+    inputs = {"proxy_protocol": True, "trusted_proxies": ["192.0.2.1"]} if speaks else {}
+    for app, listen in (("chat", "0.0.0.0:8080"), ("room", "81"), ("mine", "8080")):
+        site = render("site.conf.j2", plan(app=app, listen=listen, **inputs))
+        (etc / f"nginx/conf.d/websockets-{app}.conf").write_text(site)
+    assert observe.proxy_protocol("mine", "8080") == {"chat": speaks}
 
 
 LISTENS = {

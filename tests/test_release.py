@@ -46,10 +46,20 @@ OTHER_PROCESSES = {
     "pip arguments": {"pip_args": ["--pre"]},
 }
 SAME_PROCESSES = {
-    "gate": {"gate_path": "/x", "gate_message": "x", "gate_timeout": 1, "gate_headers": {"Origin": "x"}},
+    "gate": {"gate_path": "/x", "gate_message": "x", "gate_timeout": 1, "gate_headers": {"Cookie": "x"}},
     "drain": {"drain_timeout": 1, "drain_interval": 2, "keep_releases": 3, "rollback_to": "0123456789ab"},
     "nginx": {"listen": "80", "server_name": ["a.example"], "proxy_timeout": 99, "message_size": 9},
     "sandbox": {"sandbox": "never"},
+    "who may connect": {
+        "origins": ["https://a.example"],
+        "origin_required": True,
+        "connections_per_address": 9,
+        "handshakes_per_address": 9,
+        "handshake_timeout": 9,
+        "body_size": 9,
+        "trusted_proxies": ["192.0.2.1"],
+        "proxy_protocol": True,
+    },
     "play": {"serial": 1},
     "package index": {"pip_index_url": "https://pypi.example/simple"},
     "type of a number": {"numprocs": "4"},

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ansible.module_utils.websockets import inputs as rules
 from ansible.module_utils.websockets import nginx
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,15 @@ INPUTS = {
     "longest name": {"app": "a" * 34, "user": "u" * 32},
     "port alone": {"listen": "18080"},
     "IPv6": {"listen": "[::]:18080"},
-    "several names, with a wildcard": {"server_name": ["*.example.com", "ws_1.example.com", "192.0.2.1"]},
+    "several names, with a wildcard": {
+        "server_name": ["*.example.com", "ws_1.example.com", "192.0.2.1"],
+        "origins": ["https://www.example.com", f"https://{'a' * 200}.example:3000"],
+    },
+    "any origin": {"origins": ["*"]},
+    "an origin of all": {"origin_required": True},
+    "load balancers": {"trusted_proxies": ["192.0.2.10", "10.0.0.0/8", "2001:db8::/32"]},
+    "PROXY protocol": {"trusted_proxies": ["192.0.2.10"], "proxy_protocol": True},
+    "large bodies": {"body_size": 1 << 30},
     "long timeouts": {"ping_interval": 86399, "proxy_timeout": 86400, "stopwaitsecs": 86400},
 }
 every_input = pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
@@ -79,7 +88,7 @@ def options(tmp_path, monkeypatch):
 
     def parse(**files):
         folder = tmp_path / "conf.d"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         for name, text in files.items():
             (folder / f"{name}.conf").write_text(text)
         main = tmp_path / "supervisord.conf"
@@ -331,3 +340,97 @@ def test_the_init_script_is_one_for_the_real_shell(tmp_path):
 @pytest.mark.parametrize("template", sorted(path.name for path in (ROLE / "templates").iterdir()))
 def test_every_file_says_who_writes_it(template):
     assert "Ansible managed" in "".join(render(template, plan()).splitlines()[:2])
+
+
+# Nothing that is accepted becomes a directive
+
+LEXER = re.compile(r"""#[^\n]*|"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|([;{}])|((?:\\.|\$\{|[^\s;{])+)""", re.S)
+
+
+def directives(text):
+    """Return nginx's configuration in words, as nginx splits it (ngx_conf_read_token)."""
+    found, words = [], []
+    for match in LEXER.finditer(text):
+        double, single, end, plain = match.groups()
+        if end:
+            found += [words] if words else []
+            words = []
+        elif not match[0].startswith("#"):
+            words.append(next(word for word in (double, single, plain) if word is not None))
+    assert not words
+    return found
+
+
+# Values that are right, or nearly so: with something put into them that nginx, Supervisor or Ansible would make its own of.
+PUT_IN = st.sampled_from(
+    [*NASTY, "*", ".", "-", "_", ":", "/", "//", "[", "]", "@", ",", "0", "default", "include", "~", "~*"]
+)
+
+
+def nearly(*values):
+    def put(value, piece, position):
+        position %= len(value) + 1
+        return value[:position] + piece + value[position:]
+
+    right = st.sampled_from(values)
+    return right | st.builds(put, right, PUT_IN | st.text(max_size=3), st.integers(0, 40))
+
+
+NAMES = nearly("a.example", "*.example.com", "192.0.2.1", "_dev", "localhost", "default", "hostnames")
+ORIGINS = nearly(
+    "https://a.example", "http://localhost:3000", "http://[::1]:80", "moz-extension://0f-1a", "a+b.c-d://_"
+)
+PROXIES = nearly("192.0.2.10", "10.0.0.0/8", "2001:db8::/32", "::1")
+LISTENS = nearly("80", "127.0.0.1:8080", "[::1]:8080", "0.0.0.0:65535")
+WORDS = nearly("echo", "a-b_c-1", "default")
+
+
+def accepted(**inputs):
+    """Return the plan of these inputs, None if they are refused."""
+    try:
+        return plan(**inputs)
+    except rules.InputError:
+        return None
+
+
+@hypothesis_settings
+@given(name=NAMES, origin=ORIGINS, proxy=PROXIES)
+def test_nginx_reads_names_origins_and_proxies_as_they_are_meant(nginx_folder, name, origin, proxy):
+    given = {"server_name": [name], "origins": [origin], "trusted_proxies": [proxy]}
+    right = {"server_name": ["a.example"], "origins": ["https://a.example"], "trusted_proxies": ["192.0.2.1"]}
+    for variable in given:
+        planned = accepted(**right | {variable: given[variable]})
+        if planned:
+            right[variable] = given[variable]
+    planned, plain = plan(**right), plan(origins=["https://b.example"], trusted_proxies=["192.0.2.1"])
+    found, usual = (directives(render("site.conf.j2", one)) for one in (planned, plain))
+    assert [words[0] for words in found] == [words[0] for words in usual]
+    assert ["server_name", *right["server_name"]] in found
+    assert ["if", "($http_origin", "=", *right["origins"], ")"] in found
+    assert ["set_real_ip_from", *right["trusted_proxies"]] in found
+    assert "[warn]" not in nginx.test(nginx_files(planned, nginx_folder))
+
+
+@hypothesis_settings
+@given(listen=LISTENS, app=WORDS)
+def test_nginx_reads_where_it_listens_and_the_app_as_they_are_meant(listen, app):
+    usual = [words[0] for words in directives(render("site.conf.j2", plan()))]
+    if planned := accepted(listen=listen):
+        found = directives(render("site.conf.j2", planned))
+        assert [words[0] for words in found] == usual or listen.endswith((":80", ":443")) or listen in ("80", "443")
+        assert ["listen", listen, "backlog=4096"] in found
+    if planned := accepted(app=app, user="somebody"):
+        found = directives(render("site.conf.j2", planned))
+        assert [words[0] for words in found] == usual
+        assert ["upstream", f"websockets_{app}"] in found
+
+
+@hypothesis_settings
+@given(app=WORDS, user=WORDS)
+def test_supervisor_reads_the_app_and_its_user_as_they_are_meant(options, users, app, user):
+    app = app if accepted(app=app, user="somebody") else "echo"
+    planned = accepted(app=app, user=user) or plan(app=app, user="somebody")
+    (group,) = options(program=render("program.conf.j2", planned)).process_group_configs
+    assert group.name == planned["release"]["program"]
+    assert [process.name for process in group.process_configs] == [f"{app}_{number:02d}" for number in range(4)]
+    assert {process.uid for process in group.process_configs} == {users[planned["release"]["user"]]}

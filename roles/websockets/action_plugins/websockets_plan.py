@@ -70,6 +70,8 @@ class ActionModule(ActionBase):
             "path": inputs["websockets_gate_path"],
             "message": inputs["websockets_gate_message"],
             "timeout": inputs["websockets_gate_timeout"],
+            "origin": rules.proof_origin(inputs),
+            "proxy_protocol": inputs["websockets_proxy_protocol"],
         }
         host = self._observe(
             inputs,
@@ -107,6 +109,7 @@ class ActionModule(ActionBase):
             "probe": probe,
             "address": rules.connect_address(inputs["websockets_listen"]),
             "url": rules.url(inputs),
+            "origins": rules.origins(inputs),
             "sizes": sizing.sizes(
                 inputs["websockets_max_connections"],
                 inputs["websockets_message_size"],

@@ -115,18 +115,29 @@ def owners(port):
     return names
 
 
-def servers(app):
-    """Return {app: its servers} of the other apps that this role has put behind nginx here."""
-    found = {}
+def sites(app):
+    """Yield what the other apps of this role have in nginx here: app, listen, its options, names."""
     for path in glob.glob("/etc/nginx/conf.d/websockets-*.conf"):
         name = os.path.basename(path)[len("websockets-") : -len(".conf")]
         with open(path, encoding="utf-8") as file:
             text = file.read()
-        listen = re.search(r"^\s*listen\s+([^;\s]+)", text, re.M)
+        listen = re.search(r"^\s*listen\s+([^;\s]+)([^;]*);", text, re.M)
         names = re.search(r"^\s*server_name\s+([^;]+);", text, re.M)
         if name != app and listen and names:
-            found[name] = inputs.server(listen[1], names[1].split())
-    return found
+            yield name, listen[1], listen[2].split(), names[1].split()
+
+
+def servers(app):
+    """Return {app: its servers} of the other apps that this role has put behind nginx here."""
+    return {name: inputs.server(listen, names) for name, listen, _, names in sites(app)}
+
+
+def proxy_protocol(app, listen):
+    """Return {app: whether nginx wants the PROXY protocol} of the other apps that have this address."""
+    mine = inputs.listen_address(listen)
+    return {
+        name: "proxy_protocol" in options for name, at, options, _ in sites(app) if inputs.listen_address(at) == mine
+    }
 
 
 # A server that has one of these has them for all servers of its address (ngx_http_core_module, listen).
@@ -369,6 +380,7 @@ def observe(parameters):
         **account(parameters["user"]),
         "listener": listener(parameters["listen"]),
         "servers": servers(app),
+        "proxy_protocol": proxy_protocol(app, parameters["listen"]),
         "listen_options": listen_options(app, parameters["listen"]),
         "minfds": descriptors,
         "nginx_nofile": nginx_nofile(),

@@ -22,7 +22,17 @@ class HandshakeError(Exception):
     """The server did not do what a WebSocket server does; the message says what it did instead."""
 
 
-def probe(address, host="localhost", path="/", headers=None, message="", timeout=5.0, sources=()):
+def probe(
+    address,
+    host="localhost",
+    path="/",
+    headers=None,
+    message="",
+    timeout=5.0,
+    sources=(),
+    origin="",
+    proxy_protocol=False,
+):
     """Open a WebSocket, exchange ``message`` if there is one, close it, and return the seconds it took.
 
     :param address: path of a Unix socket, or (address, port)
@@ -30,13 +40,17 @@ def probe(address, host="localhost", path="/", headers=None, message="", timeout
     :param headers: further headers of the handshake
     :param message: text that has to come back unchanged, at most 65535 bytes
     :param timeout: seconds for all of it
+    :param origin: header ``Origin``, empty for none
+    :param proxy_protocol: whether a server at an address, not at a Unix socket, wants that in front
     :raises HandshakeError: for anything but a handshake, the message and a close
     """
     start = time.monotonic()
     connection = _Connection(start + timeout)
     try:
         connection.open(address, sources)
-        connection.upgrade(host, path, headers or {})
+        if proxy_protocol and not isinstance(address, str):
+            connection.socket.sendall(b"PROXY UNKNOWN\r\n")  # nobody else's connection than our own
+        connection.upgrade(host, path, {**({"Origin": origin} if origin else {}), **(headers or {})})
         if message:
             connection.send(_TEXT, message.encode())
             reply = connection.receive_message()

@@ -24,6 +24,12 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*")
 _HANDSHAKE = {"host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# How a browser names the origin of a page (RFC 6454, 6.2).
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?", re.ASCII
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_NETWORK = re.compile(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?", re.ASCII)
 _LISTEN = re.compile(r"(?:(?P<v4>[0-9.]+):|\[(?P<v6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})")
 # One token that the whole role replaces, so that braces of other meaning (JSON, say) stay as they are.
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -175,7 +181,67 @@ def check(inputs):
     for name in inputs["websockets_server_name"]:
         if not _HOST_NAME.fullmatch(name) or len(name) > 253:
             bad("websockets_server_name", "use host names such as ws.example.com or *.example.com.", name)
+    _check_range(inputs, bad, "websockets_handshake_timeout", 1, 3600)
+    _check_range(inputs, bad, "websockets_body_size", 0, 1 << 30)
+    _check_range(inputs, bad, "websockets_connections_per_address", 1, 65535)
+    _check_range(inputs, bad, "websockets_handshakes_per_address", 1, 100000)
+    _check_proxies(inputs, bad)
+    if not problems:
+        _check_origins(inputs, bad)
     return problems
+
+
+def _check_proxies(inputs, bad):
+    for proxy in inputs["websockets_trusted_proxies"]:
+        try:
+            network = ipaddress.ip_network(proxy if _NETWORK.fullmatch(proxy) else "")
+        except ValueError:
+            bad(
+                "websockets_trusted_proxies",
+                "use addresses and networks such as 192.0.2.10, 10.0.0.0/8 or 2001:db8::/32.",
+                proxy,
+            )
+            continue
+        if network.prefixlen == 0:
+            remedy = "it is everybody, and any client could take any address; name the proxies' own network."
+            bad("websockets_trusted_proxies", remedy, proxy)
+    if inputs["websockets_proxy_protocol"] and not inputs["websockets_trusted_proxies"]:
+        remedy = "name the proxies that speak it in websockets_trusted_proxies, or all clients have their address."
+        bad("websockets_proxy_protocol", remedy)
+
+
+def _check_origins(inputs, bad):
+    for origin in inputs["websockets_origins"]:
+        match = _ORIGIN.fullmatch(origin)
+        default = match and str(_DEFAULT_PORTS.get(match["scheme"])) == match["port"]
+        if origin != "*" and (not match or default or int(match["port"] or 0) > 65535):
+            bad(
+                "websockets_origins",
+                "use origins as browsers send them, such as https://www.example.com or http://localhost:3000: in lower"
+                " case, without a path, and without the port that the scheme has anyway.",
+                origin,
+            )
+    any_origin = "*" in inputs["websockets_origins"]
+    if any_origin and len(inputs["websockets_origins"]) > 1:
+        bad("websockets_origins", 'use ["*"] alone, for the pages of any site.')
+    if any_origin and inputs["websockets_origin_required"]:
+        bad("websockets_origin_required", "websockets_origins lets in any; name some there, or leave this out.")
+    wild = [name for name in inputs["websockets_server_name"] if name.startswith("*")]
+    if wild and not inputs["websockets_origins"]:
+        bad(
+            "websockets_origins",
+            f"{wild[0]} of websockets_server_name does not say which pages may connect; name their origins, or use"
+            ' ["*"] for any.',
+        )
+    allowed = origins(inputs)
+    for name, value in inputs["websockets_gate_headers"].items():
+        if str(name).lower() == "origin" and allowed and str(value) not in allowed:
+            bad(
+                "websockets_gate_headers",
+                f"nginx would refuse this; use an origin that it lets in ({', '.join(filter(None, allowed))}), or"
+                " change websockets_origins.",
+                {name: value},
+            )
 
 
 def _check_range(inputs, bad, variable, low, high):
@@ -283,6 +349,10 @@ def check_host(inputs, host):
                     " another port in websockets_listen.",
                 )
             )
+    for app, speaks in host["proxy_protocol"].items():
+        if speaks != inputs["websockets_proxy_protocol"]:
+            remedy = f"the app {app} has {speaks} at the same websockets_listen, and nginx has one for both."
+            problems.append(problem("websockets_proxy_protocol", inputs["websockets_proxy_protocol"], remedy))
     connections = inputs["websockets_max_connections"]
     processes = sizing.numprocs(inputs["websockets_numprocs"], host["cores"])
     for remedy in sizing.shortcomings(connections, processes, host["limits"]):
@@ -311,3 +381,22 @@ def go_back(inputs, host):
     else:
         why = f"{target} is not on this host or has never been live; {can}"
     raise InputError(problem("websockets_rollback_to", named, why))
+
+
+def origins(inputs):
+    """Return the values of the header ``Origin`` that nginx lets in, an empty one for none; nothing if it lets in any."""
+    allowed = inputs["websockets_origins"]
+    if allowed == ["*"]:
+        return []
+    if not allowed:
+        port = listen_address(inputs["websockets_listen"])[1]
+        ports = [""] if port in _DEFAULT_PORTS.values() else ["", f":{port}"]
+        names = [name.lower() for name in inputs["websockets_server_name"]]
+        allowed = [f"{scheme}://{name}{port}" for name in names for scheme in ("https", "http") for port in ports]
+    return allowed if inputs["websockets_origin_required"] else ["", *allowed]
+
+
+def proof_origin(inputs):
+    """Return the ``Origin`` that the role's own handshake needs, empty where it needs none or has one already."""
+    given = {name.lower() for name in map(str, inputs["websockets_gate_headers"])}
+    return origins(inputs)[0] if inputs["websockets_origin_required"] and "origin" not in given else ""

@@ -10,6 +10,11 @@ SPARE_DESCRIPTORS = 256
 # What WebSocket puts in front of a payload at most, with its masking key (RFC 6455, 5.2).
 FRAME_HEADER = 14
 PAGE = 4096
+# What an address takes in a zone of limit_conn and in one of limit_req (nginx's documentation of limit_conn_zone and
+# limit_req_zone, 64-bit platforms).
+CONNECTIONS_STATE, HANDSHAKES_STATE = 64, 128
+# What nginx keeps about each page of a zone, and the pages below which it takes no zone at all.
+PAGE_RECORD, MIN_PAGES = 24, 8
 # Two, so that the death of one leaves somebody to take its clients.
 MIN_PROCESSES = 2
 
@@ -29,7 +34,16 @@ def sizes(max_connections, message_size, minfds=0, nginx_nofile=0):
         "backlog": max_connections,
         # A message that fits, with its header, goes through in one read and one write on each side.
         "buffer": -(-(message_size + FRAME_HEADER) // PAGE) * PAGE,
+        # Each client may have an address of its own.
+        "connections_zone": zone(max_connections, CONNECTIONS_STATE),
+        "handshakes_zone": zone(max_connections, HANDSHAKES_STATE),
     }
+
+
+def zone(states, size):
+    """Return the bytes of a zone of nginx's that so many states fit into."""
+    pages = -(-states * size // PAGE)
+    return (pages + -(-pages * PAGE_RECORD // PAGE) + MIN_PAGES) * PAGE
 
 
 def process_needs(max_connections):

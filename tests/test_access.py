@@ -1,0 +1,283 @@
+"""Who may connect, and how much: asked of a real nginx with the role's own site."""
+
+import contextlib
+import itertools
+import json
+import random
+import socket
+import string
+import time
+
+import pytest
+from ansible.module_utils.websockets import handshake
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+# An app that says what has reached it.
+TELL = """
+import asyncio, json, sys
+from websockets.asyncio.server import unix_serve
+
+async def tell(websocket):
+    await websocket.send(json.dumps(list(websocket.request.headers.raw_items())))
+    async for message in websocket:
+        await websocket.send(message)
+
+async def main():
+    async with unix_serve(tell, sys.argv[1]) as server:
+        await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def tell(served, short_path):
+    """Serve an app that says what has reached it, and return a function that asks it as a client at an address."""
+    app = short_path / "tell.py"
+    app.write_text(TELL)
+
+    def serve(**inputs):
+        site = served(app=app, **inputs)
+
+        @contextlib.contextmanager
+        def client(source="127.0.0.1", headers=(), line=""):
+            connection = socket.create_connection(("127.0.0.1", site.port), source_address=(source, 0))
+            connection.sendall(line.encode())
+            with connect(
+                f"ws://localhost:{site.port}/", sock=connection, additional_headers=headers, proxy=None
+            ) as websocket:
+                yield websocket, json.loads(websocket.recv())
+
+        def ask(*args, **kwargs):
+            """Return {name: values} of the headers that the app got, or the status of nginx's answer."""
+            try:
+                with client(*args, **kwargs) as (_, items):
+                    found = {}
+                    for name, value in items:
+                        found.setdefault(name.lower(), []).append(value)
+                    return found
+            except InvalidStatus as refused:
+                return refused.response.status_code
+
+        ask.client, ask.site = client, site
+        return ask
+
+    return serve
+
+
+def proof(site, **changed):
+    """Do what library/websockets_cutover.py does for its proof."""
+    probe = {name: value for name, value in site.planned["probe"].items() if name != "message"} | changed
+    return handshake.probe(("127.0.0.1", site.port), **probe, sources=["127.0.0.2", "::1"])
+
+
+# Origins
+
+
+def test_only_the_apps_own_pages_may_connect(tell):
+    ask = tell()
+    own = f"http://localhost:{ask.site.port}"
+    for origin in (own, "https://localhost", "http://localhost"):
+        assert ask(headers={"Origin": origin})["origin"] == [origin]
+    for origin in ("https://evil.example", "null", "http://localhost.evil.example", "HTTP://LOCALHOST", f"{own}/"):
+        assert ask(headers={"Origin": origin}) == 403
+    assert "origin" not in ask(), "who is no browser may connect"
+
+
+def test_pages_of_the_named_origins_may_connect(tell):
+    ask = tell(origins=["https://www.example.com", "http://localhost:3000"], origin_required=True)
+    assert ask(headers={"Origin": "https://www.example.com"})["origin"] == ["https://www.example.com"]
+    assert ask(headers={"Origin": "http://localhost:3000"})["origin"] == ["http://localhost:3000"]
+    assert ask(headers={"Origin": "http://localhost"}) == 403
+    assert ask() == 403
+    proof(ask.site)
+    with pytest.raises(handshake.HandshakeError, match="403"):
+        proof(ask.site, origin="")
+
+
+def test_pages_of_any_site_may_connect(tell):
+    ask = tell(origins=["*"])
+    assert ask(headers={"Origin": "https://evil.example"})["origin"] == ["https://evil.example"]
+
+
+def test_the_app_sees_the_origin_that_was_checked(tell):
+    """A browser sends one; of two, nginx 1.22 checks the first, and later ones check both as one."""
+    ask = tell()
+    two = [("Origin", "http://localhost"), ("Origin", "https://evil.example")]
+    got = ask(headers=two)
+    assert got == 403 or got["origin"] == ["http://localhost"]
+    assert ask(headers=two[::-1]) == 403
+
+
+def forged(own):
+    """Yield origins without end that are not these, but look like them."""
+    chance = random.Random(5)
+    letters = string.ascii_lowercase + string.digits
+    for origin in itertools.cycle(own):
+        scheme, host = origin.split("://")
+        name = "".join(chance.choices(letters, k=8))
+        position = chance.randrange(len(origin))
+        yield from (
+            f"{scheme}://{name}.example",
+            f"{scheme}://{name}.{host}",
+            f"{scheme}://{host}.{name}.example",
+            f"{scheme}://{name}@{host}",
+            f"{scheme}://{host}@{name}.example",
+            f"{scheme}://{host}:{chance.randrange(1, 1000)}",
+            f"{scheme}://{host}/{name}",
+            f"{scheme}://{host}?{name}",
+            f"{scheme}://{host}, {scheme}://{name}.example",
+            f"{scheme}://{name}.example, {origin}",
+            f"{name}://{host}",
+            f"{origin[:position]}%{ord(origin[position]):02x}{origin[position + 1 :]}",
+            f"{origin[:position]}{chance.choice(letters)}{origin[position:]}",
+            f"{origin[:position]}{origin[position + 1 :]}",
+            origin.swapcase(),
+            f"{origin}.",
+            "null",
+        )
+
+
+def test_of_ten_thousand_forged_origins_none_is_let_in(served):
+    site = served()
+    own = {origin for origin in site.planned["origins"] if origin}
+    origins = itertools.islice((origin for origin in forged(sorted(own)) if origin not in own), 10000)
+    answers, seen = [], site.log().count("client ")
+    while some := list(itertools.islice(origins, 200)):
+        with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+            for origin in some:
+                connection.sendall(
+                    f"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: {origin}\r\n"
+                    "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+                )
+            connection.shutdown(socket.SHUT_WR)
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+            answers += [line.split()[1] for line in received.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    assert answers == [b"403"] * 10000
+    assert site.log().count("client ") == seen, "the app has seen one of them"
+    proof(site)
+
+
+# Limits
+
+
+def test_one_address_cannot_take_all_connections(tell):
+    ask = tell(connections_per_address=3)
+    with contextlib.ExitStack() as held:
+        clients = [held.enter_context(ask.client()) for _ in range(3)]
+        assert ask() == 503
+        assert isinstance(ask("127.0.0.9"), dict), "another address does not notice"
+        proof(ask.site)
+        for websocket, _ in clients:
+            websocket.send("not noticed")
+            assert websocket.recv() == "not noticed"
+    deadline = time.monotonic() + 5
+    while not isinstance(ask(), dict):
+        assert time.monotonic() < deadline, "who has left is counted"
+
+
+def test_a_flood_from_one_address_is_limited(tell):
+    ask = tell(connections_per_address=5, handshakes_per_address=1)
+    answers = [ask() for _ in range(12)]
+    taken = [answer for answer in answers if answer != 503]
+    # One and the burst; and one more for each second that this took.
+    assert 6 <= len(taken) < 12
+    assert answers[:6] == taken[:6]
+    assert isinstance(ask("127.0.0.9"), dict), "another address does not notice"
+    for _ in range(12):
+        proof(ask.site)
+
+
+def test_the_networks_of_ipv6_customers_are_counted_as_one_client(tell):
+    ask = tell(connections_per_address=1, trusted_proxies=["127.0.0.3"])
+
+    def behind(address):
+        return {"source": "127.0.0.3", "headers": {"X-Forwarded-For": address}}
+
+    with ask.client(**behind("2001:db8:1:2::1")):
+        assert ask(**behind("2001:db8:1:2:ffff::2")) == 503
+        assert ask(**behind("2001:db8:1:3::1"))["x-real-ip"] == ["2001:db8:1:3::1"]
+        assert ask(**behind("192.0.2.1"))["x-real-ip"] == ["192.0.2.1"]
+    with ask.client(**behind("192.0.2.1")):
+        assert ask(**behind("192.0.2.1")) == 503
+        assert ask(**behind("192.0.2.2"))["x-real-ip"] == ["192.0.2.2"]
+
+
+# Where a client comes from
+
+FORGERIES = {
+    "X-Forwarded-For": "192.0.2.66",
+    "X-Real-IP": "192.0.2.66",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "evil.example",
+    "Forwarded": "for=192.0.2.66;proto=https;host=evil.example",
+    "X_Real_IP": "192.0.2.66",
+    "X_Forwarded_For": "192.0.2.66",
+}
+
+
+def where(got):
+    """Return what the app could take for the client's address, or for how it came."""
+    return {name: values for name, values in got.items() if "forwarded" in name or "real" in name}
+
+
+def seen_as(address):
+    return {"x-real-ip": [address], "x-forwarded-for": [address], "x-forwarded-proto": ["http"]}
+
+
+@pytest.mark.parametrize("proxies", [[], ["127.0.0.3"]], ids=["no proxy", "another one is a proxy"])
+def test_what_a_client_says_about_itself_does_not_reach_the_app(tell, proxies):
+    ask = tell(trusted_proxies=proxies)
+    assert where(ask("127.0.0.4", FORGERIES)) == seen_as("127.0.0.4")
+
+
+def test_nor_does_it_evade_a_limit(tell):
+    ask = tell(connections_per_address=1, trusted_proxies=["127.0.0.3"])
+    with ask.client("127.0.0.4"):
+        for number in range(5):
+            assert ask("127.0.0.4", {"X-Forwarded-For": f"192.0.2.{number}"}) == 503
+        # What is not counted comes from here, and only who is here.
+        assert ask("127.0.0.4", {"X-Forwarded-For": "127.0.0.2"}) == 503
+
+
+def test_a_load_balancer_is_not_taken_for_a_client(tell):
+    ask = tell(trusted_proxies=["127.0.0.3", "10.0.0.0/8"])
+    balancer = "127.0.0.3"
+    assert where(ask(balancer, {"X-Forwarded-For": "192.0.2.7"})) == seen_as("192.0.2.7")
+    # The client's own claim is in front of what the load balancers have added.
+    assert where(ask(balancer, {"X-Forwarded-For": "192.0.2.66, 192.0.2.7, 10.1.2.3"})) == seen_as("192.0.2.7")
+    assert where(ask(balancer, {"X-Forwarded-For": "nonsense"})) == seen_as(balancer)
+
+
+def test_a_load_balancer_that_speaks_the_proxy_protocol(tell):
+    ask = tell(trusted_proxies=["127.0.0.3"], proxy_protocol=True)
+    line = "PROXY TCP4 192.0.2.7 127.0.0.1 40000 80\r\n"
+    assert where(ask("127.0.0.3", FORGERIES, line)) == seen_as("192.0.2.7")
+    assert where(ask("127.0.0.4", {}, line)) == seen_as("127.0.0.4"), "it is believed from the load balancer alone"
+    proof(ask.site)
+    with pytest.raises(handshake.HandshakeError):
+        proof(ask.site, proxy_protocol=False)
+
+
+def test_the_proof_is_not_counted_behind_the_proxy_protocol(tell):
+    ask = tell(trusted_proxies=["127.0.0.3"], proxy_protocol=True, connections_per_address=1, handshakes_per_address=1)
+    for _ in range(10):
+        proof(ask.site)
+
+
+# Time
+
+
+def test_a_client_that_does_not_finish_its_handshake_is_sent_away(served):
+    site = served(handshake_timeout=1)
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=10)) for _ in range(3)]
+        slow[1].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgr")
+        slow[2].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")  # answered, and then nothing more
+        started = time.monotonic()
+        for connection in slow:
+            while connection.recv(65536):
+                pass
+        assert 0.9 < time.monotonic() - started < 5
+    proof(site)
