@@ -17,7 +17,7 @@ import stat
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import handshake, inputs, lock, release
+from ansible.module_utils.websockets import handshake, inputs, lock, release, tls
 from ansible.module_utils.websockets.supervisor import DOWN, Supervisor, SupervisorError
 
 DOCUMENTATION = """
@@ -30,7 +30,8 @@ options:
   app: {description: Name of the app., type: str, required: true}
   user: {description: User of its processes., type: str, required: true}
   python: {description: Path of the interpreter for its virtual environment., type: str, required: true}
-  listen: {description: nginx's listen of the app., type: str, required: true}
+  listens: {description: All that nginx shall listen at for the app., type: list, elements: str, required: true}
+  tls: {description: "The certificate, from websockets_plan; empty without TLS.", type: dict, required: true}
   minfds: {description: File descriptors that a process will need., type: int, required: true}
   worker_connections: {description: Those that one of nginx's workers will need., type: int, required: true}
   platforms: {description: "What depends on the distribution, by its ID; packages among it.", type: dict, required: true}
@@ -48,7 +49,8 @@ def platform(platforms, path="/etc/os-release"):
     with open(path, encoding="utf-8") as file:
         pairs = [word.partition("=") for word in shlex.split(file.read(), comments=True)]
     names = {name: value for name, _, value in pairs}
-    like = [names.get("ID", ""), *names.get("ID_LIKE", "").split()]
+    own = names.get("ID", "")
+    like = [f"{own}-{names.get('VERSION_ID', '')}", own, *names.get("ID_LIKE", "").split()]
     return next((name for name in like if name in platforms), "")
 
 
@@ -122,10 +124,9 @@ def servers(app):
         name = os.path.basename(path)[len("websockets-") : -len(".conf")]
         with open(path, encoding="utf-8") as file:
             text = file.read()
-        listen = re.search(r"^\s*listen\s+([^;\s]+)", text, re.M)
-        names = re.search(r"^\s*server_name\s+([^;]+);", text, re.M)
-        if name != app and listen and names:
-            found[name] = inputs.server(listen[1], names[1].split())
+        if name != app:
+            pairs = re.findall(r"^\s*listen\s+([^;\s]+)[^;]*;\s*server_name\s+([^;]+);", text, re.M)
+            found[name] = [server for listen, names in pairs for server in inputs.server(listen, names.split())]
     return found
 
 
@@ -135,19 +136,43 @@ _LISTEN_OPTIONS = (
 )
 
 
-def listen_options(app, listen):
-    """Tell whether nginx has options for this address already, from somebody else than this app."""
-    for path in [*glob.glob("/etc/nginx/conf.d/*.conf"), *glob.glob("/etc/nginx/sites-enabled/*")]:
-        if os.path.basename(path) == f"websockets-{app}.conf":
+def others_at(app, listen):
+    """Return what nginx does at this address already for somebody else than this app.
+
+    ``options`` whether it has options there; ``default`` whether somebody is asked for names that nobody has, by
+    ``default_server`` or as the first to listen there; ``speaks`` TLS or plain HTTP, missing where nobody listens.
+    """
+    found, own = {"options": False, "default": False}, f"websockets-{app}.conf"
+    # As nginx includes them.
+    for path in [*sorted(glob.glob("/etc/nginx/conf.d/*.conf")), *sorted(glob.glob("/etc/nginx/sites-enabled/*"))]:
+        name = os.path.basename(path)
+        if name == own:
             continue
         with open(path, encoding="utf-8") as file:
-            found = re.findall(r"^\s*listen\s+([^;\s]+)([^;]*);", file.read(), re.M)
-        for address, options in found:
+            listens = re.findall(r"^[^#\n]*?\blisten\s+([^;\s]+)([^;]*);", file.read(), re.M)
+        for address, options in listens:
             with contextlib.suppress(ValueError):
-                same = inputs.listen_address(address.removeprefix("*:")) == inputs.listen_address(listen)
-                if same and re.search(_LISTEN_OPTIONS, options):
-                    return True
-    return False
+                if inputs.listen_address(address.removeprefix("*:")) != inputs.listen_address(listen):
+                    continue
+                # Another app's site that comes first has refused all names before; it is no catch-all of anybody's.
+                first = "/conf.d/" in path and name < own and not name.startswith("websockets-")
+                found["speaks"] = "TLS" if re.search(r"\bssl\b", options) else "plain HTTP"
+                found["options"] |= bool(re.search(_LISTEN_OPTIONS, options))
+                found["default"] |= first or bool(re.search(r"\bdefault(_server)?\b", options))
+    return found
+
+
+def certificate(wanted):
+    """Return when the certificate begins and ends, or its ``problem``; empty without TLS."""
+    if not wanted:
+        return {}
+    try:
+        found = tls.examine(wanted["certificate"], wanted["key"], wanted["names"])
+    except tls.CertificateError as error:
+        return {"problem": str(error), "about": error.about} if wanted["mode"] == "files" else {}
+    if wanted["mode"] == "files" and os.stat(wanted["key"]).st_mode & 0o007:
+        return {"problem": "everybody on the host can read it; make it 0600.", "about": "key"}
+    return found
 
 
 def largest(directive, *patterns):
@@ -233,11 +258,12 @@ def folders(path):
     return True
 
 
-def services(init):
+def services(init, acme=False):
     """Return which services do not run or not come back at boot, and whether systemd has to read their files again."""
     if init == "systemd":
-        asked = ["systemctl", "show", "--property=Id,ActiveState,UnitFileState,NeedDaemonReload", "nginx", "supervisor"]
-        shown = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+        wanted = ["nginx", "supervisor", *(["certbot.timer"] if acme else [])]
+        asked = ["systemctl", "show", "--property=Id,ActiveState,UnitFileState,NeedDaemonReload"]
+        shown = subprocess.run([*asked, *wanted], capture_output=True, text=True, check=False).stdout
         units = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.strip().split("\n\n") if unit]
         good = {
             unit["Id"].removesuffix(".service")
@@ -245,8 +271,9 @@ def services(init):
             if (unit["ActiveState"], unit["UnitFileState"]) == ("active", "enabled")
         }
         stale = any(unit["NeedDaemonReload"] == "yes" for unit in units)
-        return {"idle_services": [name for name in ("nginx", "supervisor") if name not in good], "stale_units": stale}
-    idle = [name for name in ("websockets-tmpfiles", "nginx", "supervisor") if not runs_by_script(name)]
+        return {"idle_services": [name for name in wanted if name not in good], "stale_units": stale}
+    wanted = ["websockets-tmpfiles", "nginx", "supervisor", *(["cron"] if acme else [])]
+    idle = [name for name in wanted if not runs_by_script(name)]
     return {"idle_services": idle, "stale_units": False}
 
 
@@ -287,7 +314,8 @@ def main():
             "app": string,
             "user": string,
             "python": string,
-            "listen": string,
+            "listens": {"type": "list", "elements": "str", "required": True},
+            "tls": {"type": "dict", "required": True},
             "minfds": {"type": "int", "required": True},
             "worker_connections": {"type": "int", "required": True},
             "platforms": {"type": "dict", "required": True},
@@ -321,9 +349,9 @@ def observe(parameters):
         "python": python_version(parameters["python"]),
         "missing_packages": missing(parameters["platforms"][found]["packages"]) if found else [],
         **account(parameters["user"]),
-        "listener": listener(parameters["listen"]),
+        "listens": {at: {"listener": listener(at), **others_at(app, at)} for at in parameters["listens"]},
+        "certificate": certificate(parameters["tls"]),
         "servers": servers(app),
-        "listen_options": listen_options(app, parameters["listen"]),
         "minfds": descriptors,
         "nginx_nofile": nginx_nofile(),
         "limits": limits(parameters["worker_connections"]),
@@ -331,7 +359,7 @@ def observe(parameters):
         "cores": len(os.sched_getaffinity(0)),
         "files": files(parameters["files"]),
         "folders": folders(f"/etc/tmpfiles.d/websockets-{app}.conf"),
-        **services(init),
+        **services(init, parameters["tls"].get("mode") == "acme"),
         "live": live,
         "serves": live in releases
         and serves(releases[live], max(parameters["minfds"], descriptors), parameters["probe"], parameters["headers"]),

@@ -9,20 +9,22 @@ import socket
 import struct
 import time
 
+from ansible.module_utils.websockets import tls
+
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CLOSED = "closed the connection without an answer"
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 
 
 # What nginx adds: an app that does not like it is to fail at its gate, not with clients.
-FORWARDED = {"X-Real-IP": "127.0.0.1", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http"}
+FORWARDED = {"X-Real-IP": "127.0.0.1", "X-Forwarded-For": "127.0.0.1"}
 
 
 class HandshakeError(Exception):
     """The server did not do what a WebSocket server does; the message says what it did instead."""
 
 
-def probe(address, host="localhost", path="/", headers=None, message="", timeout=5.0, sources=()):
+def probe(address, host="localhost", path="/", headers=None, message="", timeout=5.0, sources=(), certificate=""):
     """Open a WebSocket, exchange ``message`` if there is one, close it, and return the seconds it took.
 
     :param address: path of a Unix socket, or (address, port)
@@ -30,12 +32,15 @@ def probe(address, host="localhost", path="/", headers=None, message="", timeout
     :param headers: further headers of the handshake
     :param message: text that has to come back unchanged, at most 65535 bytes
     :param timeout: seconds for all of it
+    :param certificate: path of the certificate that the server has to show, over TLS; empty for a plain connection
     :raises HandshakeError: for anything but a handshake, the message and a close
     """
     start = time.monotonic()
     connection = _Connection(start + timeout)
     try:
         connection.open(address, sources)
+        if certificate:
+            connection.secure(host, certificate)
         connection.upgrade(host, path, headers or {})
         if message:
             connection.send(_TEXT, message.encode())
@@ -62,7 +67,9 @@ def fault(socket, probe_, headers, left=5.0):
     """Ask one process for a handshake as nginx would; return what is wrong with it, None if nothing."""
     try:
         timeout = max(0.1, min(left, 5.0))
-        probe(socket, **{**probe_, "timeout": timeout}, headers={**FORWARDED, **headers})
+        asked = {**probe_, "timeout": timeout, "certificate": ""}  # TLS ends at nginx, which says that it was there
+        scheme = {"X-Forwarded-Proto": "https" if probe_.get("certificate") else "http"}
+        probe(socket, **asked, headers={**FORWARDED, **scheme, **headers})
     except HandshakeError as error:
         return error
 
@@ -84,6 +91,13 @@ class _Connection:
                 self.socket.bind((source, 0))
         self._limit()
         self.socket.connect(address if isinstance(address, str) else tuple(address))
+
+    def secure(self, host, certificate):
+        """Go on over TLS. Not the system's authorities are trusted, but the one certificate that is deployed."""
+        self._limit()
+        self.socket = tls.context().wrap_socket(self.socket, server_hostname=host)
+        if self.socket.getpeercert(binary_form=True) != tls.first(certificate):
+            raise HandshakeError(f"shows another certificate than {certificate}")
 
     def upgrade(self, host, path, headers):
         key = base64.b64encode(os.urandom(16)).decode()
