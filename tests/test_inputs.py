@@ -294,7 +294,7 @@ REFUSED = {
     ),
     "authority that nobody answers": (
         {"listen": "443", "tls": "acme", "server_name": ["a.example"], "listen_plain": "none"},
-        "websockets_listen_plain is '': the authority asks this host over plain HTTP; use 80.".replace("''", "'none'"),
+        "websockets_listen_plain is 'none': the authority asks this host over plain HTTP; use 80.",
     ),
     "directory without TLS": (
         {"acme_directory": "http://ca.example/dir"},

@@ -22,7 +22,10 @@ from ansible.module_utils.websockets import release, sizing, source, tls  # noqa
 
 # Inputs that may hold a password: no result carries them.
 _SECRET = (
-    *("websockets_secrets", "websockets_pip_index_url", "websockets_gate_headers", "websockets_repo"),
+    "websockets_secrets",
+    "websockets_pip_index_url",
+    "websockets_gate_headers",
+    "websockets_repo",
     "websockets_tls_key",
 )
 # What of the role itself decides how a process runs.

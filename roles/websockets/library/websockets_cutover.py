@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -89,8 +90,9 @@ def with_stand_in(module, files):
     """Return the files for a test before there is a certificate: nginx refuses a site without one."""
     certificate, key = module.params["tls"]["certificate"], module.params["tls"]["key"]
     there = [f"{nginx.FOLDER}/websockets/stand-in{ending}" for ending in (".crt", nginx.KEY)]
-    site = files[module.params["site_file"]].replace(f" {certificate};", f" {there[0]};").replace(f" {key};", f" {there[1]};")
-    return {**files, **dict(zip(there, tls.make(["localhost"], folder=nginx.SCRATCH))), module.params["site_file"]: site}
+    path = module.params["site_file"]
+    site = files[path].replace(f" {certificate};", f" {there[0]};").replace(f" {key};", f" {there[1]};")
+    return {**files, path: site, **dict(zip(there, tls.make(["localhost"], folder=nginx.SCRATCH)))}
 
 
 def certify(module, found):
@@ -126,10 +128,10 @@ def certify(module, found):
     return True
 
 
-def wanted(module):
+def wanted(module, installed):
     """Return {path: text} of the files that differ, and the same as they are now."""
     main = nginx.read(nginx.MAIN)
-    files = {**module.params["files"], **pair(module, main is not None)}
+    files = {**module.params["files"], **pair(module, installed)}
     if main is not None:
         connections = module.params["worker_connections"]
         files = {nginx.MAIN: nginx.tune(main, connections, connections), **files}
@@ -163,8 +165,11 @@ def main():
 
 
 def cut_over(module, release):
+    # On a host that has nothing installed yet, a check has nothing to ask.
+    tools = ["nginx", *(["openssl"] if module.params["tls"] else [])]
+    installed = nginx.read(nginx.MAIN) is not None and all(map(shutil.which, tools))
     try:
-        files, before = wanted(module)
+        files, before = wanted(module, installed)
     except tls.CertificateError as error:
         fail(module, release, releases.live(release["base"]), str(error))
     live, old = release["live"], releases.live(release["base"])
@@ -187,13 +192,12 @@ def cut_over(module, release):
         was, will_be = (f"{old}\n" if old else ""), f"{release['id']}\n"
         diff.append({"before_header": live, "after_header": live, "before": was, "after": will_be})
     try:
-        # On a host that has nothing installed yet, a check has nothing to ask.
-        if files and nginx.read(nginx.MAIN) is not None:
+        if files and installed:
             lacking = certificate.get("mode") == "acme" and not tls.first(certificate["certificate"])
             words = nginx.test(with_stand_in(module, {**module.params["files"], **files}) if lacking else files)
             if conflict(words, module.params["probe"]["host"]):
                 raise nginx.NginxError(conflict(words, module.params["probe"]["host"]))
-    except nginx.NginxError as error:
+    except (nginx.NginxError, tls.CertificateError) as error:
         fail(module, release, old, f"nginx refuses the new configuration; the working one is untouched:\n{error}")
     # Somebody has put another certificate there: nginx has the one that it read.
     known = tls.first(certificate["certificate"]) if certificate else None

@@ -77,7 +77,7 @@ def answering(site, new_site, listen):
     location = re.search(r"(?ms)^    location \^~ /\.well-known/acme-challenge/ \{.*?^    \}\n", plain)[0]
     names = re.search(r"(?m)^    server_name (.*);$", plain)[1].split()
     there = re.search(
-        rf"(?m)^    listen {re.escape(listen)}(?P<options>[^;]*);\n    server_name (?P<names>.*);\n", site or ""
+        rf"(?m)^    listen {re.escape(listen)}(?P<options>(?: [^;]*)?);\n    server_name (?P<names>.*);\n", site or ""
     )
     if not there:
         return (site or "") + "\n" + plain

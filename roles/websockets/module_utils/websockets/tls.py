@@ -27,6 +27,7 @@ CN = {names[0]:.64}
 [extensions]
 basicConstraints = critical, CA:false
 keyUsage = critical, digitalSignature
+subjectKeyIdentifier = hash
 extendedKeyUsage = serverAuth
 subjectAltName = {alternatives}
 """
