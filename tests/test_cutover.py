@@ -72,7 +72,15 @@ def cut_over(nginx_folder, capsys):
         arguments = {name: made[name] for name in ("release", "run", "address", "probe", "tls", "plain")}
         files = {path: edit(text) for path, text in nginx_files(made, nginx_folder).items()}
         arguments |= {"files": files, "sources": read("vars/main.yml")["__websockets_proof_sources"]}
-        arguments |= {"site_file": list(files)[1], "pem": [], "worker_connections": 1000, "headers": {}, "rollback": False, "last": False, **changed}
+        arguments |= {
+            "site_file": list(files)[1],
+            "pem": [],
+            "worker_connections": 1000,
+            "headers": {},
+            "rollback": False,
+            "last": False,
+            **changed,
+        }
         with patch_module_args(arguments), pytest.raises(SystemExit):
             cutover.main()
         return json.loads(capsys.readouterr().out)

@@ -1,5 +1,6 @@
 """A certificate from an authority: got, renewed under a client's feet, and what happens without the authority."""
 
+import datetime
 import hashlib
 import http.client
 import re
@@ -8,6 +9,9 @@ import ssl
 import time
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.exceptions import InvalidHandshake
 from websockets.sync.client import connect
 
@@ -30,7 +34,10 @@ def trust(host):
 
 @pytest.fixture
 def open_websocket(address, trust):
-    return lambda name=NAME, context=trust: connect(f"wss://{name}/", ssl=context, host=address, proxy=None)
+    def run(name=NAME, context=trust):
+        return connect(f"wss://{name}/", ssl=context, sock=socket.create_connection((address, 443)))
+
+    return run
 
 
 def shown(address, name=NAME):
@@ -89,6 +96,20 @@ def test_plain_http_leads_to_tls(address):
     assert (answer.status, answer.headers["Location"]) == (301, f"https://{NAME}/a?b=c")
 
 
+def five_days_left(names):
+    """Return a key and a certificate as an authority would have given it 85 days ago."""
+    key, now, day = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC), datetime.timedelta(1)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "old")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - 85 * day, now + 5 * day)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), False)
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    texts = (
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain),
+        builder.sign(key, hashes.SHA256()).public_bytes(pem),
+    )
+    return [text.decode() for text in texts]
+
+
 @pytest.fixture
 def without_authority(host):
     host.check_output("systemctl stop pebble")
@@ -101,7 +122,10 @@ def test_without_the_authority_it_goes_on_and_says_so(host, deploy, address, ope
     before = shown(address)
     done = deploy(websockets_server_name=[NAME, "second.example.test"])
     assert done.returncode != 0
-    assert "There is no certificate for ws.example.test, second.example.test from https://localhost:14000/dir" in done.stdout
+    assert (
+        "There is no certificate for ws.example.test, second.example.test from https://localhost:14000/dir"
+        in done.stdout
+    )
     assert "Connection refused" in done.stdout
     assert shown(address) == before
     with open_websocket() as websocket:
@@ -122,9 +146,8 @@ def test_the_next_run_asks_again(deploy, address, open_websocket):
 
 def test_a_renewal_that_fails_is_told(host, play, deploy, address, without_authority):
     """The certificate ends in five days: certbot has failed for weeks."""
-    make = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 5 -subj /CN={NAME}"
-    alternatives = f"-addext subjectAltName=DNS:{NAME},DNS:second.example.test"
-    host.check_output(f"{make} {alternatives} -keyout {LIVE}/privkey.pem -out {LIVE}/fullchain.pem")
+    for name, text in zip(("privkey", "fullchain"), five_days_left([NAME, "second.example.test"]), strict=True):
+        host.check_output(f"cat >{LIVE}/{name}.pem <<'END'\n{text}END")
     status = play("status").stdout
     assert "CERTIFICATE: it should have been renewed by now" in status
     done = deploy(websockets_server_name=[NAME, "second.example.test"])

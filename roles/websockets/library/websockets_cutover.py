@@ -83,7 +83,7 @@ def pair(module, installed):
         texts = tls.make(certificate["names"], folder=nginx.SCRATCH)
     else:
         return {}
-    return dict(zip((certificate["certificate"], certificate["key"]), texts))
+    return dict(zip((certificate["certificate"], certificate["key"]), texts, strict=True))
 
 
 def with_stand_in(module, files):
@@ -92,7 +92,7 @@ def with_stand_in(module, files):
     there = [f"{nginx.FOLDER}/websockets/stand-in{ending}" for ending in (".crt", nginx.KEY)]
     path = module.params["site_file"]
     site = files[path].replace(f" {certificate};", f" {there[0]};").replace(f" {key};", f" {there[1]};")
-    return {**files, path: site, **dict(zip(there, tls.make(["localhost"], folder=nginx.SCRATCH)))}
+    return {**files, path: site, **dict(zip(there, tls.make(["localhost"], folder=nginx.SCRATCH), strict=True))}
 
 
 def certify(module, found):

@@ -172,12 +172,11 @@ def check(inputs):
     if len(inputs["websockets_gate_message"].encode()) > 65535:
         bad("websockets_gate_message", "use at most 65535 bytes.", inputs["websockets_gate_message"][:20] + "…")
 
-    listens = [inputs["websockets_listen"]]
-    if inputs["websockets_listen_plain"] not in ("", "none"):
-        listens.append(inputs["websockets_listen_plain"])
-    for variable, listen in zip(("websockets_listen", "websockets_listen_plain"), listens):
+    for variable in ("websockets_listen", "websockets_listen_plain"):
+        if variable == "websockets_listen_plain" and inputs[variable] in ("", "none"):
+            continue
         try:
-            listen_address(listen)
+            listen_address(inputs[variable])
         except ValueError:
             bad(variable, "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535.")
     if not inputs["websockets_server_name"]:
@@ -449,5 +448,6 @@ def refused(inputs, host):
     return [
         {"listen": listen, "tls": tls_mode(inputs) != "none" and listen == inputs["websockets_listen"]}
         for listen in listens(inputs)
-        if not host["listens"].get(listen, {}).get("default") and not (by_address and listen == inputs["websockets_listen"])
+        if not host["listens"].get(listen, {}).get("default")
+        and not (by_address and listen == inputs["websockets_listen"])
     ]

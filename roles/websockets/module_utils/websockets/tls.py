@@ -85,9 +85,7 @@ _TIMES = {"since": "notBefore", "until": "notAfter"}
 
 def ends_soon(found, now=None):
     """Tell whether a certificate should have been renewed by now: certbot begins at a third of its life, or at 30 days."""
-    return found["until"] - (time.time() if now is None else now) < min(
-        14 * DAY, (found["until"] - found["since"]) / 4
-    )
+    return found["until"] - (time.time() if now is None else now) < min(14 * DAY, (found["until"] - found["since"]) / 4)
 
 
 def _introduce(server, client, name):
@@ -137,9 +135,9 @@ def context():
 def shown(address, name, timeout=5.0):
     """Return the certificate that a server shows for a name, as DER; None if it shows none."""
     try:
-        with socket.create_connection(tuple(address), timeout) as plain:
-            with context().wrap_socket(plain, server_hostname=name) as connection:
-                return connection.getpeercert(binary_form=True)
+        plain = socket.create_connection(tuple(address), timeout)
+        with plain, context().wrap_socket(plain, server_hostname=name) as connection:
+            return connection.getpeercert(binary_form=True)
     except OSError:
         return None
 
