@@ -69,10 +69,18 @@ def started(running_nginx, port, capsys):
 @pytest.fixture
 def cut_over(nginx_folder, capsys):
     def run(made, edit=lambda site: site, **changed):
-        arguments = {name: made[name] for name in ("release", "run", "address", "probe")}
+        arguments = {name: made[name] for name in ("release", "run", "address", "probe", "tls", "plain")}
         files = {path: edit(text) for path, text in nginx_files(made, nginx_folder).items()}
         arguments |= {"files": files, "sources": read("vars/main.yml")["__websockets_proof_sources"]}
-        arguments |= {"worker_connections": 1000, "headers": {}, "rollback": False, "last": False, **changed}
+        arguments |= {
+            "site_file": list(files)[1],
+            "pem": [],
+            "worker_connections": 1000,
+            "headers": {},
+            "rollback": False,
+            "last": False,
+            **changed,
+        }
         with patch_module_args(arguments), pytest.raises(SystemExit):
             cutover.main()
         return json.loads(capsys.readouterr().out)
@@ -245,8 +253,9 @@ def test_remove_takes_the_site_out_of_nginx_and_leaves_clients(
     cut_over(made)
     shared, site = map(Path, nginx_files(made, nginx_folder))
     other = nginx_folder / "conf.d" / "websockets-other.conf"
-    other.write_text(site.read_text().replace("localhost", "other.example").replace("websockets_echo", "other"))
-    arguments = {"run": made["run"], "site_file": str(site), "http_file": str(shared)}
+    text = site.read_text().replace(" default_server", "").replace("localhost 127.0.0.1", "other.example")
+    other.write_text(text.replace("websockets_echo", "other"))
+    arguments = {"run": made["run"], "app": "echo", "site_file": str(site), "http_file": str(shared), "pair": []}
     with connect(f"ws://127.0.0.1:{port}/") as client:
         for last in (False, True):
             with patch_module_args(arguments), pytest.raises(SystemExit):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from ansible.module_utils.websockets import inputs as rules
-from ansible.module_utils.websockets import source
+from ansible.module_utils.websockets import source, tls
 from ansible.template import trust_as_template
 from role import ECHO, HOST, load, plan, read
 
@@ -26,6 +26,11 @@ QUOTE = "quote it: only strings and numbers can be passed on."
 GATE_PATH = "use a path that starts with / and has no spaces; encode others as %XX."
 ONE_LINE_HEADER = "a header's value is a string on one line."
 PIP_ARGUMENT = "an argument is not empty and has no line break."
+CHOOSE = (
+    "clients come from outside to websockets_listen ({}). Use acme (a certificate from an authority such as Let's"
+    " Encrypt), files (one of your own), self-signed (for tests), or none (something in front speaks TLS, or nobody"
+    " listens in)."
+)
 INSIDE = "with websockets_repo, name a folder inside the repository."
 REPO = "https://git.example/app.git"
 
@@ -316,6 +321,94 @@ REFUSED = {
         "websockets_connections_per_address is 0: use 1 to 65535.",
         "websockets_handshakes_per_address is 0: use 1 to 100000.",
     ),
+    **{
+        f"authorizer that is {what}": (
+            {"auth_request": url},
+            f"websockets_auth_request is {url!r}: use http://ADDRESS:PORT/path, where the address is one of IP: nginx would"
+            " not start if a name led nowhere.",
+        )
+        for what, url in {
+            "a name": "http://auth.example/check",
+            "no URL": "127.0.0.1:9000",
+            "without a path": "http://127.0.0.1:9000",
+            "a variable": "http://127.0.0.1:9000/$uri",
+            "a directive": "http://127.0.0.1:9000/; deny all",
+            "at no port": "http://127.0.0.1:65536/",
+        }.items()
+    },
+    # TLS
+    "clients from outside without a choice": ({"listen": "80"}, f"websockets_tls is '': {CHOOSE.format('80')}"),
+    "clients from outside by IPv6": (
+        {"listen": "[::]:8080"},
+        f"websockets_tls is '': {CHOOSE.format('[::]:8080')}",
+    ),
+    "TLS of another kind": (
+        {"listen": "443", "tls": "letsencrypt"},
+        "websockets_tls is 'letsencrypt': use acme, files, self-signed or none.",
+    ),
+    "own certificate without its files": (
+        {"listen": "443", "tls": "files"},
+        "websockets_tls_certificate is '': name the certificate's absolute path on the host, or give its PEM text.",
+        "websockets_tls_key is '': name the key's absolute path on the host, or give its PEM text.",
+    ),
+    "own certificate by a relative path": (
+        {"listen": "443", "tls": "files", "tls_certificate": "files/a.pem", "tls_key": "/a; include b"},
+        "websockets_tls_certificate is 'files/a.pem': name the certificate's absolute path on the host, or give its PEM"
+        " text.",
+        "websockets_tls_key is '(hidden)': name the key's absolute path on the host, or give its PEM text.",
+    ),
+    "half of a certificate in the inputs": (
+        {"listen": "443", "tls": "files", "tls_certificate": "/a.pem", "tls_key": "-----BEGIN hunter2"},
+        "websockets_tls_key is '(hidden)': give the certificate and its key in the same way, as paths or as PEM text.",
+    ),
+    "key that is none": (
+        {
+            **{"listen": "443", "tls": "files", "tls_key": "-----BEGIN hunter2"},
+            "tls_certificate": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----",
+        },
+        "websockets_tls_key is '(hidden)': there is no private key in PEM in it (-----BEGIN PRIVATE KEY-----).",
+    ),
+    "certificate for nobody": (
+        {"tls_certificate": "/a.pem", "tls_key": "/a.key"},
+        "websockets_tls_certificate is '/a.pem': it is for websockets_tls: files only; leave it out.",
+        "websockets_tls_key is '(hidden)': it is for websockets_tls: files only; leave it out.",
+    ),
+    "names that no authority asks for": (
+        {"listen": "443", "tls": "acme", "server_name": ["*.a.example", "localhost", "192.0.2.1"]},
+        *(
+            f"websockets_server_name is '{name}': an authority asks for names such as ws.example.com over HTTP."
+            for name in ("*.a.example", "localhost", "192.0.2.1")
+        ),
+    ),
+    "authority that nobody answers": (
+        {"listen": "443", "tls": "acme", "server_name": ["a.example"], "listen_plain": "none"},
+        "websockets_listen_plain is 'none': the authority asks this host over plain HTTP; use 80.",
+    ),
+    "directory without TLS": (
+        {"acme_directory": "http://ca.example/dir"},
+        "websockets_acme_directory is 'http://ca.example/dir': use the https URL of an authority's directory.",
+    ),
+    "email that is none": (
+        {"acme_email": "ops"},
+        "websockets_acme_email is 'ops': use an address such as ops@example.com.",
+    ),
+    "plain HTTP where TLS is": (
+        {"listen": "443", "tls": "self-signed", "listen_plain": "0.0.0.0:443"},
+        "websockets_listen_plain is '0.0.0.0:443': that is where TLS is (websockets_listen); use another port.",
+    ),
+    "plain HTTP beside plain HTTP": (
+        {"listen_plain": "80"},
+        "websockets_listen_plain is '80': without TLS all is plain; use websockets_listen, or set websockets_tls.",
+    ),
+    "port of plain HTTP that is none": (
+        {"listen": "443", "tls": "self-signed", "listen_plain": "http"},
+        f"websockets_listen_plain is 'http': {LISTEN}",
+    ),
+    "promise of TLS without it": ({"hsts": 1}, "websockets_hsts is 1: it is a promise of TLS; set websockets_tls."),
+    "promise for the past": (
+        {"hsts": -1, "listen": "443", "tls": "self-signed"},
+        "websockets_hsts is -1: use 0 to 315360000.",
+    ),
     # Several at once are told at once
     "several": (
         {"numprocs": 0, "user": "root", "listen": "0"},
@@ -345,7 +438,7 @@ def test_refused_where_a_template_has_no_value():
 LIMITS = HOST["limits"]
 ON_THIS_HOST = {
     "port of another program": (
-        {"listener": "apache2"},
+        {"listens": {"127.0.0.1:8080": {"listener": "apache2"}}},
         {},
         "websockets_listen is '127.0.0.1:8080': apache2 listens there already; use another port, or stop it.",
     ),
@@ -361,11 +454,38 @@ ON_THIS_HOST = {
         "websockets_server_name is 'b.example': the app chat has this name at 127.0.0.1:8080 already; use another name,"
         " or another port in websockets_listen.",
     ),
-    "another app without the PROXY protocol at the same port": (
-        {"proxy_protocol": {"chat": False}},
+    "another site without the PROXY protocol at the same port": (
+        {"listens": {"127.0.0.1:8080": {"speaks": "plain HTTP", "proxy_protocol": False}}},
         {"proxy_protocol": True, "trusted_proxies": ["192.0.2.1"]},
-        "websockets_proxy_protocol is True: the app chat has False at the same websockets_listen, and nginx has one for"
-        " both.",
+        "websockets_proxy_protocol is True: another site has False at 127.0.0.1:8080, and nginx has one for both; use"
+        " another port.",
+    ),
+    "port of plain HTTP of another program": (
+        {"listens": {"443": {"listener": ""}, "80": {"listener": "apache2"}}},
+        {"listen": "443", "tls": "self-signed"},
+        "websockets_listen_plain is '80': apache2 listens there already; use another port, or stop it.",
+    ),
+    "port where another site speaks TLS": (
+        {"listens": {"127.0.0.1:8080": {"listener": "", "speaks": "TLS"}}},
+        {},
+        "websockets_listen is '127.0.0.1:8080': another site speaks TLS there, and nginx can do only that; use another"
+        " port.",
+    ),
+    "port where another site speaks plain HTTP": (
+        {"listens": {"443": {"listener": "", "speaks": "plain HTTP"}, "80": {"speaks": "plain HTTP"}}},
+        {"listen": "443", "tls": "self-signed"},
+        "websockets_listen is '443': another site speaks plain HTTP there, and nginx can do only that; use another port.",
+    ),
+    "name and plain port of another app": (
+        {"servers": {"chat": ["0.0.0.0:80 a.example"]}},
+        {"listen": "443", "tls": "self-signed", "server_name": ["a.example"]},
+        "websockets_server_name is 'a.example': the app chat has this name at 0.0.0.0:80 already; use another name, or"
+        " another port in websockets_listen.",
+    ),
+    "certificate of the host's that cannot be used": (
+        {"certificate": {"about": "certificate", "problem": "certificate has expired."}},
+        {"listen": "443", "tls": "files", "tls_certificate": "/a.pem", "tls_key": "/a.key"},
+        "websockets_tls_certificate (on the host): certificate has expired.",
     ),
     "descriptors above what the host gives its services": (
         {"limits": LIMITS | {"nofile": 4096}},
@@ -441,13 +561,22 @@ ACCEPTED = {
         "proxy_protocol": True,
     },
     "as much as nginx counts from one address": {"connections_per_address": 65535, "handshakes_per_address": 100000},
-    "port alone": {"listen": "80"},
-    "all IPv6 addresses": {"listen": "[::]:443"},
     "wildcards and underscores": {
         "server_name": ["*.example.com", "_dev.example.com", "192.0.2.1"],
         "origins": ["https://www.example.com"],
     },
-    "another app's name at another port": {"listen": "8081", "server_name": ["taken.example"]},
+    "an authorizer": {"auth_request": "http://[::1]:9000/check?app=echo"},
+    "port alone": {"listen": "80", "tls": "none"},
+    "all IPv6 addresses": {"listen": "[::]:443", "tls": "self-signed"},
+    "loopback without TLS": {"listen": "[::1]:80"},
+    "an authority": {"listen": "443", "tls": "acme", "server_name": ["ws.example.com"]},
+    "an authority at another port": {
+        **{"listen": "8443", "tls": "acme", "server_name": ["ws.example.com"], "listen_plain": "8081"},
+        "acme_email": "ops@example.com",
+    },
+    "no plain HTTP": {"listen": "443", "tls": "self-signed", "listen_plain": "none"},
+    "files of the host": {"listen": "443", "tls": "files", "tls_certificate": "/etc/a.pem", "tls_key": "/etc/a.key"},
+    "another app's name at another port": {"listen": "8081", "tls": "none", "server_name": ["taken.example"]},
     "as many connections as the host allows": {"max_connections": 65535, "numprocs": 16},
     "as many processes as cores": {"numprocs": "auto"},
 }
@@ -479,6 +608,9 @@ def test_no_result_has_a_secret(monkeypatch, tmp_path):
         gate_headers={"Authorization": "hunter2"},
         pip_index_url="https://user:hunter2@pypi.example/simple",
     )
+    certificate, key = tls.make(["localhost", "127.0.0.1"], folder=tmp_path)
+    with_key = plan(tls="files", tls_certificate=certificate, tls_key=key)
+    assert key.splitlines()[1] not in repr(with_key)
     assert "hunter2" not in repr(planned)
 
 
@@ -486,18 +618,20 @@ def test_no_result_has_a_secret(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("listen", "names", "address", "url"),
+    ("listen", "names", "address", "url", "mode"),
     [
-        ("8080", ["localhost"], ["127.0.0.1", 8080], "ws://localhost:8080/"),
-        ("80", ["ws.example.com"], ["127.0.0.1", 80], "ws://ws.example.com/"),
-        ("0.0.0.0:80", ["ws.example.com"], ["127.0.0.1", 80], "ws://ws.example.com/"),
-        ("192.0.2.1:81", ["a.example", "b.example"], ["192.0.2.1", 81], "ws://a.example:81/"),
-        ("[::]:82", ["a.example"], ["::1", 82], "ws://a.example:82/"),
-        ("[2001:db8::1]:82", ["a.example"], ["2001:db8::1", 82], "ws://a.example:82/"),
+        ("8080", ["localhost"], ["127.0.0.1", 8080], "ws://localhost:8080/", "none"),
+        ("80", ["ws.example.com"], ["127.0.0.1", 80], "ws://ws.example.com/", "none"),
+        ("0.0.0.0:80", ["ws.example.com"], ["127.0.0.1", 80], "ws://ws.example.com/", "none"),
+        ("192.0.2.1:81", ["a.example", "b.example"], ["192.0.2.1", 81], "ws://a.example:81/", "none"),
+        ("[::]:82", ["a.example"], ["::1", 82], "ws://a.example:82/", "none"),
+        ("443", ["ws.example.com"], ["127.0.0.1", 443], "wss://ws.example.com/", "self-signed"),
+        ("8443", ["ws.example.com"], ["127.0.0.1", 8443], "wss://ws.example.com:8443/", "self-signed"),
+        ("[2001:db8::1]:82", ["a.example"], ["2001:db8::1", 82], "ws://a.example:82/", "none"),
     ],
 )
-def test_address_and_url(listen, names, address, url):
-    planned = plan(listen=listen, server_name=names)
+def test_address_and_url(listen, names, address, url, mode):
+    planned = plan(listen=listen, server_name=names, tls=mode)
     assert (planned["address"], planned["url"]) == (address, url)
 
 

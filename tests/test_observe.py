@@ -78,8 +78,8 @@ def etc(tmp_path, monkeypatch):
 
 def test_servers_are_read_from_the_sites_that_the_role_writes(etc):
     for inputs in (
-        {"app": "chat", "listen": "8080", "server_name": ["A.example", "*.b.example"], "origins": ["*"]},
-        {"app": "room", "listen": "[::]:81", "server_name": ["c.example"]},
+        {"app": "chat", "listen": "8080", "server_name": ["A.example", "*.b.example"], "tls": "none", "origins": ["*"]},
+        {"app": "room", "listen": "[::]:443", "server_name": ["c.example"], "tls": "self-signed"},
         {"app": "mine"},
     ):
         site = render("site.conf.j2", plan(**inputs))
@@ -87,46 +87,57 @@ def test_servers_are_read_from_the_sites_that_the_role_writes(etc):
     (etc / "nginx/conf.d/other.conf").write_text("server { listen 82; server_name d.example; }\n")
     assert observe.servers("mine") == {
         "chat": ["0.0.0.0:8080 a.example", "0.0.0.0:8080 *.b.example"],
-        "room": [":::81 c.example"],
+        "room": [":::80 c.example", ":::443 c.example"],
     }
 
 
-@pytest.mark.parametrize("speaks", [False, True])
-def test_whether_apps_at_the_same_port_want_the_proxy_protocol(etc, speaks):
-    inputs = {"proxy_protocol": True, "trusted_proxies": ["192.0.2.1"]} if speaks else {}
-    for app, listen in (("chat", "0.0.0.0:8080"), ("room", "81"), ("mine", "8080")):
-        site = render("site.conf.j2", plan(app=app, listen=listen, **inputs))
-        (etc / f"nginx/conf.d/websockets-{app}.conf").write_text(site)
-    assert observe.proxy_protocol("mine", "8080") == {"chat": speaks}
-
-
+NOBODY = {"options": False, "default": False}
+PLAIN = {**NOBODY, "speaks": "plain HTTP", "proxy_protocol": False}
 LISTENS = {
-    "nobody": ("", False),
-    "somebody with nothing of the kind": ("server { listen 8080 default_server; }\n", False),
-    "somebody at another port": ("server { listen 80 backlog=9; }\n", False),
-    "somebody": ("server {\n  listen 8080 reuseport backlog=9;\n}\n", True),
-    "somebody, with another spelling": ("server {\n  listen *:8080 so_keepalive=on;\n}\n", True),
-    "not an address": ("server {\n  listen unix:/run/x backlog=9;\n}\n", False),
+    "nobody": ("", NOBODY),
+    "somebody at another port": ("server { listen 80 backlog=9; }\n", NOBODY),
+    "not an address": ("server {\n  listen unix:/run/x backlog=9;\n}\n", NOBODY),
+    "a comment": ("# server { listen 8080 default_server; }\n", NOBODY),
+    "somebody": ("server {\n  listen 8080;\n}\n", PLAIN),
+    "somebody with options": ("server {\n  listen 8080 reuseport backlog=9;\n}\n", {**PLAIN, "options": True}),
+    "another spelling": ("server {\n  listen *:8080 so_keepalive=on;\n}\n", {**PLAIN, "options": True}),
+    "PROXY protocol": ("server {\n  listen 8080 proxy_protocol;\n}\n", {**PLAIN, "proxy_protocol": True}),
+    "TLS": ("server {\n  listen 8080 ssl;\n}\n", {**PLAIN, "speaks": "TLS"}),
+    "somebody for all names": ("server { listen 8080 default_server; }\n", {**PLAIN, "default": True}),
+    "the second of two": (
+        "server {\n listen 80;\n}\nserver { listen 0.0.0.0:8080 ssl default_server; }\n",
+        {**PLAIN, "default": True, "speaks": "TLS"},
+    ),
 }
 
 
-@pytest.mark.parametrize(("text", "taken"), LISTENS.values(), ids=LISTENS)
-def test_options_of_listen_are_the_first_servers(etc, text, taken):
-    (etc / "nginx/conf.d/other.conf").write_text(text)
-    own = render("site.conf.j2", plan(app="mine", listen="8080"))
+@pytest.mark.parametrize(("text", "seen"), LISTENS.values(), ids=LISTENS)
+def test_what_others_have_at_an_address(etc, text, seen):
+    (etc / "nginx/conf.d/zzz.conf").write_text(text)
+    own = render("site.conf.j2", plan(app="mine", listen="8080", tls="none"))
     (etc / "nginx/conf.d/websockets-mine.conf").write_text(own)
-    assert observe.listen_options("mine", "0.0.0.0:8080") is taken
+    assert observe.others_at("mine", "0.0.0.0:8080") == seen
     # The same of another app of the role.
-    assert observe.listen_options("yours", "8080") is True
+    (etc / "nginx/conf.d/zzz.conf").unlink()
+    assert observe.others_at("yours", "8080") == {"options": True, "default": True, "speaks": "plain HTTP"}
+
+
+def test_who_comes_first_is_asked_for_names_that_nobody_has(etc):
+    """nginx takes the first server of an address where none is default_server: that is somebody's catch-all."""
+    (etc / "nginx/conf.d/first.conf").write_text("server {\n  listen 8080;\n}\n")
+    assert observe.others_at("mine", "8080")["default"] is True
+    (etc / "nginx/conf.d/first.conf").rename(etc / "nginx/conf.d/zzz.conf")
+    assert observe.others_at("mine", "8080")["default"] is False
 
 
 def test_the_plan_refuses_what_one_of_them_has(etc):
-    chat = {"app": "chat", "listen": "0.0.0.0:8080", "server_name": ["a.example"]}
+    chat = {"app": "chat", "listen": "0.0.0.0:8080", "server_name": ["a.example"], "tls": "none"}
     (etc / "nginx/conf.d/websockets-chat.conf").write_text(render("site.conf.j2", plan(**chat)))
     with pytest.raises(
         Exception, match=r"^websockets_server_name is 'a.example': the app chat has this name at 0.0.0.0:8080"
     ):
-        plan({"servers": observe.servers("room")}, app="room", listen="8080", server_name=["a.example"])
+        taken = {"servers": observe.servers("room")}
+        plan(taken, app="room", listen="8080", server_name=["a.example"], tls="none")
 
 
 def test_minfds_is_the_largest_there_is(etc):
@@ -233,11 +244,14 @@ def test_a_systemd_that_does_not_answer_runs_no_services(tmp_path, monkeypatch):
         ('ID="ubuntu"\nID_LIKE="debian"\n', "debian"),
         ('# a comment\nID=mint\nID_LIKE="ubuntu debian"\n', "debian"),
         ("ID=fedora\n", ""),
+        ('ID=debian\nVERSION_ID="12"\n', "debian"),
+        ('ID=debian\nVERSION_ID="13"\n', "debian-13"),
+        ('ID=other\nVERSION_ID="13"\nID_LIKE=debian\n', "debian"),
     ],
 )
 def test_the_platform(tmp_path, text, name):
     (tmp_path / "os-release").write_text(text)
-    assert observe.platform({"debian": {}}, tmp_path / "os-release") == name
+    assert observe.platform({"debian": {}, "debian-13": {}}, tmp_path / "os-release") == name
 
 
 def test_an_interpreter_tells_its_version():

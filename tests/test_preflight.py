@@ -18,6 +18,7 @@ CASES = {
         {"websockets_numprocs": 0},
         "websockets_numprocs is '0': use 1 to 512, or auto for one process per core.",
     ),
+    "open": ({"websockets_listen": "80", "websockets_tls": ""}, "clients come from outside to websockets_listen (80)."),
     "folder": ({"websockets_src": "/nonexistent"}, "there is no folder /nonexistent on the control node."),
     "secret": ({"websockets_secrets": {"TOKEN": ["hunter2"]}}, "websockets_secrets is {'TOKEN': '(hidden)'}: quote it"),
     "header": ({"websockets_gate_headers": {"X-Token": "hunter2\n"}}, "a header's value is a string on one line."),
@@ -93,6 +94,7 @@ def run(tmp_path_factory):
             "ansible_python_interpreter": sys.executable,
             "websockets_src": str(ECHO),
             "websockets_python": sys.executable,
+            "websockets_tls": "none",
             "websockets_listen": f"127.0.0.1:{free}",
         }
         inventory = {

@@ -48,11 +48,11 @@ OTHER_PROCESSES = {
 SAME_PROCESSES = {
     "gate": {"gate_path": "/x", "gate_message": "x", "gate_timeout": 1, "gate_headers": {"Cookie": "x"}},
     "drain": {"drain_timeout": 1, "drain_interval": 2, "keep_releases": 3, "rollback_to": "0123456789ab"},
-    "nginx": {"listen": "80", "server_name": ["a.example"], "proxy_timeout": 99, "message_size": 9},
     "sandbox": {"sandbox": "never"},
     "who may connect": {
         "origins": ["https://a.example"],
         "origin_required": True,
+        "auth_request": "http://127.0.0.1:9000/check",
         "connections_per_address": 9,
         "handshakes_per_address": 9,
         "handshake_timeout": 9,
@@ -60,6 +60,12 @@ SAME_PROCESSES = {
         "trusted_proxies": ["192.0.2.1"],
         "proxy_protocol": True,
     },
+    "nginx": {"listen": "[::1]:80", "server_name": ["a.example"], "proxy_timeout": 99, "message_size": 9},
+    "authority": {
+        **{"listen": "443", "tls": "acme", "server_name": ["a.example"], "acme_email": "a@b.example", "hsts": 9},
+        **{"acme_directory": "https://ca.example/dir", "listen_plain": "8081"},
+    },
+    "own certificate": {"listen": "443", "tls": "files", "tls_certificate": "/a.pem", "tls_key": "/a.key"},
     "play": {"serial": 1},
     "package index": {"pip_index_url": "https://pypi.example/simple"},
     "type of a number": {"numprocs": "4"},

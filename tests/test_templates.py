@@ -24,8 +24,6 @@ INPUTS = {
     "many processes": {"numprocs": 512, "max_connections": 65535},
     "names with - and _": {"app": "a-b_c-1"},
     "longest name": {"app": "a" * 34, "user": "u" * 32},
-    "port alone": {"listen": "18080"},
-    "IPv6": {"listen": "[::]:18080"},
     "several names, with a wildcard": {
         "server_name": ["*.example.com", "ws_1.example.com", "192.0.2.1"],
         "origins": ["https://www.example.com", f"https://{'a' * 200}.example:3000"],
@@ -34,9 +32,14 @@ INPUTS = {
     "an origin of all": {"origin_required": True},
     "load balancers": {"trusted_proxies": ["192.0.2.10", "10.0.0.0/8", "2001:db8::/32"]},
     "PROXY protocol": {"trusted_proxies": ["192.0.2.10"], "proxy_protocol": True},
+    "an authorizer": {"auth_request": "http://[::1]:9000/check?app=echo%20"},
     "large bodies": {"body_size": 1 << 30},
+    "port alone": {"listen": "18080", "tls": "none"},
+    "IPv6": {"listen": "[::]:18080", "tls": "none"},
     "long timeouts": {"ping_interval": 86399, "proxy_timeout": 86400, "stopwaitsecs": 86400},
 }
+# What another app that was there first has at the same address.
+BESIDE = {"listens": {"127.0.0.1:8080": {"options": True, "default": True, "speaks": "plain HTTP"}}}
 every_input = pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
 
 
@@ -56,12 +59,12 @@ def test_nginx_takes_the_site(nginx_folder, inputs):
 
 def test_nginx_takes_two_apps_beside_each_other(nginx_folder):
     chat = plan(app="chat", server_name=["chat.example"])
-    room = plan({"listen_options": True}, app="chat-room", server_name=["room.example"])
+    room = plan(BESIDE, app="chat-room", server_name=["room.example"])
     assert "[warn]" not in nginx.test(nginx_files(chat, nginx_folder) | nginx_files(room, nginx_folder))
 
 
 def test_nginx_warns_of_two_apps_with_one_name(nginx_folder):
-    chat, room = plan(app="chat"), plan({"listen_options": True}, app="room")
+    chat, room = plan(app="chat"), plan(BESIDE, app="room")
     files = nginx_files(chat, nginx_folder) | nginx_files(room, nginx_folder)
     assert 'conflicting server name "localhost" on 127.0.0.1:8080' in nginx.test(files)
 

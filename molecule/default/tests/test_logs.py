@@ -21,7 +21,9 @@ def logged(host, echo):
     return until
 
 
-@pytest.mark.parametrize("new", ["install -o www-data -g adm -m 640 /dev/null {log}", "true"], ids=["logrotate", "nginx"])
+@pytest.mark.parametrize(
+    "new", ["install -o www-data -g adm -m 640 /dev/null {log}", "true"], ids=["logrotate", "nginx"]
+)
 def test_nginx_goes_on_in_a_new_log(host, logged, wait, new):
     """The new file is made by logrotate as its configuration says, or by nginx itself."""
     rotate = f"mv {LOG} {LOG}.1 && {new.format(log=LOG)} && kill -USR1 $(cat /run/nginx.pid)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import tempfile
 
 import ansible.module_utils
 import yaml
@@ -17,10 +18,16 @@ from ansible.template import trust_as_template
 # Ansible finds a role's module_utils for modules only, not for plugins on the control node.
 ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), "module_utils"))
 from ansible.module_utils.websockets import inputs as rules  # noqa: E402
-from ansible.module_utils.websockets import release, sandbox, sizing, source  # noqa: E402
+from ansible.module_utils.websockets import release, sandbox, sizing, source, tls  # noqa: E402
 
 # Inputs that may hold a password: no result carries them.
-_SECRET = ("websockets_secrets", "websockets_pip_index_url", "websockets_gate_headers", "websockets_repo")
+_SECRET = (
+    "websockets_secrets",
+    "websockets_pip_index_url",
+    "websockets_gate_headers",
+    "websockets_repo",
+    "websockets_tls_key",
+)
 # What of the role itself decides how a process runs.
 _DECIDING_TEMPLATES = ("program.conf.j2", "run.j2")
 
@@ -64,6 +71,10 @@ class ActionModule(ActionBase):
             requirements = source.requirements(folder, found)
             code = {"folder": folder, "scan": kept}
 
+        certificate = rules.tls(inputs)
+        in_inputs = rules.is_pem(inputs["websockets_tls_key"])
+        if in_inputs:
+            _stop_at(_examine(inputs, certificate))
         run = _this_run()
         probe = {
             "host": rules.host_header(inputs["websockets_server_name"]),
@@ -72,11 +83,19 @@ class ActionModule(ActionBase):
             "timeout": inputs["websockets_gate_timeout"],
             "origin": rules.proof_origin(inputs),
             "proxy_protocol": inputs["websockets_proxy_protocol"],
+            "certificate": certificate.get("certificate", ""),
         }
         host = self._observe(
             inputs,
             task_vars,
-            {"platforms": platforms, "files": [file["dest"] for file in files], "probe": probe, "run": run},
+            {
+                "platforms": _with_packages(platforms, certificate),
+                "files": [file["dest"] for file in files],
+                "probe": probe,
+                "run": run,
+                # One in the inputs has been judged.
+                "tls": {} if in_inputs else certificate,
+            },
         )
         try:
             deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
@@ -108,6 +127,12 @@ class ActionModule(ActionBase):
             "group": host["group"] or derived["user"],
             "probe": probe,
             "address": rules.connect_address(inputs["websockets_listen"]),
+            "plain": rules.plain_listen(inputs),
+            "authority_port": rules.authority_port(inputs),
+            "options_there": host["listens"].get(inputs["websockets_listen"], {}).get("options", False),
+            "refused": rules.refused(inputs, host),
+            "tls": certificate,
+            "pair": rules.pair(app),
             "url": rules.url(inputs),
             "origins": rules.origins(inputs),
             "sizes": sizing.sizes(
@@ -180,7 +205,7 @@ class ActionModule(ActionBase):
             "app": inputs["websockets_app"],
             "user": inputs["websockets_user"],
             "python": inputs["websockets_python"],
-            "listen": inputs["websockets_listen"],
+            "listens": rules.listens(inputs),
             "minfds": sizing.process_needs(inputs["websockets_max_connections"]),
             "worker_connections": sizing.worker_needs(inputs["websockets_max_connections"]),
             "keep_releases": inputs["websockets_keep_releases"],
@@ -195,6 +220,27 @@ class ActionModule(ActionBase):
                 found.get("msg") or f"The host could not be looked at. {found.get('exception', '')}"
             )
         return found["host"]
+
+
+def _with_packages(platforms, certificate):
+    """Return the platforms, with the packages that this deploy needs on each."""
+    further = "acme_packages" if certificate.get("mode") == "acme" else ""
+    return {name: {**one, "packages": one["packages"] + one.get(further, [])} for name, one in platforms.items()}
+
+
+def _examine(inputs, certificate):
+    """Return the problems of a certificate that is in the inputs."""
+    with tempfile.TemporaryDirectory(dir=C.DEFAULT_LOCAL_TMP) as folder:
+        paths = [os.path.join(folder, what) for what in ("certificate", "key")]
+        for path in paths:
+            # The folder is nobody else's.
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(inputs[f"websockets_tls_{os.path.basename(path)}"])
+        try:
+            tls.examine(*paths, certificate["names"])
+        except tls.CertificateError as error:
+            return [rules.problem(f"websockets_tls_{error.about}", rules.SECRET, str(error))]
+    return []
 
 
 def _todo(plan):

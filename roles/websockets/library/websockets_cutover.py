@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import handshake, lock, nginx
+from ansible.module_utils.websockets import acme, handshake, lock, nginx, tls
 from ansible.module_utils.websockets import release as releases
 from ansible.module_utils.websockets.supervisor import Supervisor, SupervisorError
 
@@ -15,6 +16,7 @@ DOCUMENTATION = """
 module: websockets_cutover
 short_description: Give a release the traffic
 description:
+  - Sees to the certificate first. One that has to be new is made here, or got from an ACME authority, which asks nginx.
   - Has nginx test its whole configuration with the new files, puts them in place and reloads nginx if they differ.
   - Points the live link at the release's sockets by one rename, and proves it with a handshake through nginx.
   - If any of it fails, files and link are as they were before, and the release is stopped.
@@ -25,6 +27,10 @@ options:
   rollback: {description: Whether the release has been live before., type: bool, required: true}
   last: {description: Whether this is the run's last step on this host., type: bool, required: true}
   files: {description: "nginx's files of the app and of all apps, {path: text}.", type: dict, required: true}
+  site_file: {description: Path of nginx's site of the app., type: path, required: true}
+  tls: {description: "The certificate, from websockets_plan; empty without TLS.", type: dict, required: true}
+  pem: {description: "Certificate and key as PEM text, if the inputs have them.", type: list, elements: str, required: true}
+  plain: {description: Where nginx listens for plain HTTP beside TLS., type: str, required: true}
   worker_connections: {description: nginx's worker_connections at the least., type: int, required: true}
   address: {description: Address and port for the proof., type: list, elements: raw, required: true}
   probe: {description: "The proof, from websockets_plan: host, path, message and timeout.", type: dict, required: true}
@@ -53,10 +59,79 @@ def conflict(words, host):
     return next((line for line in words.splitlines() if f'conflicting server name "{host}"' in line), "")
 
 
-def wanted(module):
+# A self-signed certificate is made anew when it has fewer days left: only a deploy does it.
+_RENEW_DAYS = 90
+
+
+def examined(certificate):
+    """Return what there is of the certificate, empty if it cannot be used."""
+    try:
+        return tls.examine(certificate["certificate"], certificate["key"], certificate["names"])
+    except tls.CertificateError:
+        return {}
+
+
+def pair(module, installed):
+    """Return {path: text} of the certificate and its key, where they are the role's own to write."""
+    certificate = module.params["tls"]
+    if module.params["pem"]:
+        texts = [f"{text.strip()}\n" for text in module.params["pem"]]
+    elif certificate.get("mode") == "self-signed" and installed:
+        found = examined(certificate)
+        if found and found["until"] - time.time() > _RENEW_DAYS * tls.DAY:
+            return {}
+        texts = tls.make(certificate["names"], folder=nginx.SCRATCH)
+    else:
+        return {}
+    return dict(zip((certificate["certificate"], certificate["key"]), texts, strict=True))
+
+
+def with_stand_in(module, files):
+    """Return the files for a test before there is a certificate: nginx refuses a site without one."""
+    certificate, key = module.params["tls"]["certificate"], module.params["tls"]["key"]
+    there = [f"{nginx.FOLDER}/websockets/stand-in{ending}" for ending in (".crt", nginx.KEY)]
+    path = module.params["site_file"]
+    site = files[path].replace(f" {certificate};", f" {there[0]};").replace(f" {key};", f" {there[1]};")
+    return {**files, path: site, **dict(zip(there, tls.make(["localhost"], folder=nginx.SCRATCH), strict=True))}
+
+
+def certify(module, found):
+    """Get or renew the certificate from the authority if it is time; return whether there is a new one.
+
+    nginx has to answer the authority's questions, which it does beside what it serves now.
+    """
+    certificate, app = module.params["tls"], module.params["release"]["app"]
+    path = module.params["site_file"]
+    names, directory = certificate["names"], certificate["directory"]
+    if found:
+        try:
+            acme.request(app, names, directory, certificate["email"])
+        except acme.AcmeError as error:
+            until = time.strftime("%Y-%m-%d", time.localtime(found["until"]))
+            module.warn(f"The certificate of {app} ends on {until}, and cannot be renewed. certbot says:\n{error}")
+            return False
+        return True
+    was = nginx.read(path)
+    meanwhile = acme.answering(was, module.params["files"][path], module.params["plain"])
+    try:
+        if meanwhile != was:
+            nginx.test({path: meanwhile})
+            nginx.apply({path: meanwhile})
+        acme.request(app, names, directory, certificate["email"])
+    except (acme.AcmeError, nginx.NginxError) as error:
+        if nginx.read(path) != was:
+            nginx.apply({path: was})
+        raise acme.AcmeError(
+            f"There is no certificate for {', '.join(names)} from {directory}. What served before serves, and the next"
+            f" run asks again. {error}"
+        ) from None
+    return True
+
+
+def wanted(module, installed):
     """Return {path: text} of the files that differ, and the same as they are now."""
     main = nginx.read(nginx.MAIN)
-    files = module.params["files"]
+    files = {**module.params["files"], **pair(module, installed)}
     if main is not None:
         connections = module.params["worker_connections"]
         files = {nginx.MAIN: nginx.tune(main, connections, connections), **files}
@@ -73,6 +148,10 @@ def main():
             "rollback": {"type": "bool", "required": True},
             "last": {"type": "bool", "required": True},
             "files": {"type": "dict", "required": True},
+            "site_file": {"type": "path", "required": True},
+            "tls": {"type": "dict", "required": True},
+            "pem": {"type": "list", "elements": "str", "required": True, "no_log": True},
+            "plain": {"type": "str", "required": True},
             "worker_connections": {"type": "int", "required": True},
             "address": {"type": "list", "elements": "raw", "required": True},
             "probe": {"type": "dict", "required": True},
@@ -86,30 +165,55 @@ def main():
 
 
 def cut_over(module, release):
-    files, before = wanted(module)
+    # On a host that has nothing installed yet, a check has nothing to ask.
+    tools = ["nginx", *(["openssl"] if module.params["tls"] else [])]
+    installed = nginx.read(nginx.MAIN) is not None and all(map(shutil.which, tools))
+    try:
+        files, before = wanted(module, installed)
+    except tls.CertificateError as error:
+        fail(module, release, releases.live(release["base"]), str(error))
     live, old = release["live"], releases.live(release["base"])
     swap = old != release["id"]
     diff = [
         {"before_header": path, "after_header": path, "before": before[path] or "", "after": text}
+        if not path.endswith(nginx.KEY)
+        else {"before_header": path, "after_header": path, "before": "", "after": "(a private key)\n"}
         for path, text in files.items()
     ]
+    certificate, found, due = module.params["tls"], {}, False
+    if certificate.get("mode") == "acme":
+        found = examined(certificate) if acme.authority(release["app"]) == certificate["directory"] else {}
+        due = not found or tls.ends_soon(found)
+        if due:
+            path = certificate["certificate"]
+            after = f"from {certificate['directory']}\n"
+            diff.append({"before_header": path, "after_header": path, "before": "", "after": after})
     if swap:
         was, will_be = (f"{old}\n" if old else ""), f"{release['id']}\n"
         diff.append({"before_header": live, "after_header": live, "before": was, "after": will_be})
     try:
-        # On a host that has nothing installed yet, a check has nothing to ask.
-        if files and nginx.read(nginx.MAIN) is not None:
-            words = nginx.test(files)
+        if files and installed:
+            lacking = certificate.get("mode") == "acme" and not tls.first(certificate["certificate"])
+            words = nginx.test(with_stand_in(module, {**module.params["files"], **files}) if lacking else files)
             if conflict(words, module.params["probe"]["host"]):
                 raise nginx.NginxError(conflict(words, module.params["probe"]["host"]))
-    except nginx.NginxError as error:
+    except (nginx.NginxError, tls.CertificateError) as error:
         fail(module, release, old, f"nginx refuses the new configuration; the working one is untouched:\n{error}")
+    # Somebody has put another certificate there: nginx has the one that it read.
+    known = tls.first(certificate["certificate"]) if certificate else None
+    shown = tls.shown(module.params["address"], module.params["probe"]["host"]) if known else None
+    stale = bool(shown) and shown != known
     if module.check_mode:
-        module.exit_json(changed=bool(files) or swap, diff=diff)
+        module.exit_json(changed=bool(files) or swap or stale or due, diff=diff)
     if nginx.MAIN in files:
         module.backup_local(nginx.MAIN)
     try:
-        reloaded = nginx.apply(files)
+        if due:
+            stale |= certify(module, found)
+    except acme.AcmeError as error:
+        fail(module, release, old, str(error))
+    try:
+        reloaded = nginx.apply(files, stale)
         if swap:
             releases.point(live, release["sockets"])
         proof = {name: module.params[name] for name in ("headers", "sources")}

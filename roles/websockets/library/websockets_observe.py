@@ -17,7 +17,7 @@ import stat
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import handshake, inputs, lock, release, sandbox
+from ansible.module_utils.websockets import handshake, inputs, lock, release, sandbox, tls
 from ansible.module_utils.websockets.supervisor import DOWN, Supervisor, SupervisorError
 
 DOCUMENTATION = """
@@ -30,7 +30,8 @@ options:
   app: {description: Name of the app., type: str, required: true}
   user: {description: User of its processes., type: str, required: true}
   python: {description: Path of the interpreter for its virtual environment., type: str, required: true}
-  listen: {description: nginx's listen of the app., type: str, required: true}
+  listens: {description: All that nginx shall listen at for the app., type: list, elements: str, required: true}
+  tls: {description: "The certificate, from websockets_plan; empty without TLS.", type: dict, required: true}
   minfds: {description: File descriptors that a process will need., type: int, required: true}
   worker_connections: {description: Those that one of nginx's workers will need., type: int, required: true}
   platforms: {description: "What depends on the distribution, by its ID; packages among it.", type: dict, required: true}
@@ -48,7 +49,8 @@ def platform(platforms, path="/etc/os-release"):
     with open(path, encoding="utf-8") as file:
         pairs = [word.partition("=") for word in shlex.split(file.read(), comments=True)]
     names = {name: value for name, _, value in pairs}
-    like = [names.get("ID", ""), *names.get("ID_LIKE", "").split()]
+    own = names.get("ID", "")
+    like = [f"{own}-{names.get('VERSION_ID', '')}", own, *names.get("ID_LIKE", "").split()]
     return next((name for name in like if name in platforms), "")
 
 
@@ -115,29 +117,17 @@ def owners(port):
     return names
 
 
-def sites(app):
-    """Yield what the other apps of this role have in nginx here: app, listen, its options, names."""
+def servers(app):
+    """Return {app: its servers} of the other apps that this role has put behind nginx here."""
+    found = {}
     for path in glob.glob("/etc/nginx/conf.d/websockets-*.conf"):
         name = os.path.basename(path)[len("websockets-") : -len(".conf")]
         with open(path, encoding="utf-8") as file:
             text = file.read()
-        listen = re.search(r"^\s*listen\s+([^;\s]+)([^;]*);", text, re.M)
-        names = re.search(r"^\s*server_name\s+([^;]+);", text, re.M)
-        if name != app and listen and names:
-            yield name, listen[1], listen[2].split(), names[1].split()
-
-
-def servers(app):
-    """Return {app: its servers} of the other apps that this role has put behind nginx here."""
-    return {name: inputs.server(listen, names) for name, listen, _, names in sites(app)}
-
-
-def proxy_protocol(app, listen):
-    """Return {app: whether nginx wants the PROXY protocol} of the other apps that have this address."""
-    mine = inputs.listen_address(listen)
-    return {
-        name: "proxy_protocol" in options for name, at, options, _ in sites(app) if inputs.listen_address(at) == mine
-    }
+        if name != app:
+            pairs = re.findall(r"^\s*listen\s+([^;\s]+)[^;]*;\s*server_name\s+([^;]+);", text, re.M)
+            found[name] = [server for listen, names in pairs for server in inputs.server(listen, names.split())]
+    return found
 
 
 # A server that has one of these has them for all servers of its address (ngx_http_core_module, listen).
@@ -146,19 +136,45 @@ _LISTEN_OPTIONS = (
 )
 
 
-def listen_options(app, listen):
-    """Tell whether nginx has options for this address already, from somebody else than this app."""
-    for path in [*glob.glob("/etc/nginx/conf.d/*.conf"), *glob.glob("/etc/nginx/sites-enabled/*")]:
-        if os.path.basename(path) == f"websockets-{app}.conf":
+def others_at(app, listen):
+    """Return what nginx does at this address already for somebody else than this app.
+
+    ``options`` whether it has options there; ``default`` whether somebody is asked for names that nobody has, by
+    ``default_server`` or as the first to listen there; ``speaks`` TLS or plain HTTP, and ``proxy_protocol`` whether in
+    that, both missing where nobody listens.
+    """
+    found, own = {"options": False, "default": False}, f"websockets-{app}.conf"
+    # As nginx includes them.
+    for path in [*sorted(glob.glob("/etc/nginx/conf.d/*.conf")), *sorted(glob.glob("/etc/nginx/sites-enabled/*"))]:
+        name = os.path.basename(path)
+        if name == own:
             continue
         with open(path, encoding="utf-8") as file:
-            found = re.findall(r"^\s*listen\s+([^;\s]+)([^;]*);", file.read(), re.M)
-        for address, options in found:
+            listens = re.findall(r"^[^#\n]*?\blisten\s+([^;\s]+)([^;]*);", file.read(), re.M)
+        for address, options in listens:
             with contextlib.suppress(ValueError):
-                same = inputs.listen_address(address.removeprefix("*:")) == inputs.listen_address(listen)
-                if same and re.search(_LISTEN_OPTIONS, options):
-                    return True
-    return False
+                if inputs.listen_address(address.removeprefix("*:")) != inputs.listen_address(listen):
+                    continue
+                # Another app's site that comes first has refused all names before; it is no catch-all of anybody's.
+                first = "/conf.d/" in path and name < own and not name.startswith("websockets-")
+                found["speaks"] = "TLS" if re.search(r"\bssl\b", options) else "plain HTTP"
+                found["proxy_protocol"] = bool(re.search(r"\bproxy_protocol\b", options))
+                found["options"] |= bool(re.search(_LISTEN_OPTIONS, options))
+                found["default"] |= first or bool(re.search(r"\bdefault(_server)?\b", options))
+    return found
+
+
+def certificate(wanted):
+    """Return when the certificate begins and ends, or its ``problem``; empty without TLS."""
+    if not wanted:
+        return {}
+    try:
+        found = tls.examine(wanted["certificate"], wanted["key"], wanted["names"])
+    except tls.CertificateError as error:
+        return {"problem": str(error), "about": error.about} if wanted["mode"] == "files" else {}
+    if wanted["mode"] == "files" and os.stat(wanted["key"]).st_mode & 0o007:
+        return {"problem": "everybody on the host can read it; make it 0600.", "about": "key"}
+    return found
 
 
 def largest(directive, *patterns):
@@ -290,11 +306,12 @@ def sandboxes(init):
     return found
 
 
-def services(init):
+def services(init, acme=False):
     """Return which services do not run or not come back at boot, and whether systemd has to read their files again."""
     if init == "systemd":
-        asked = ["systemctl", "show", "--property=Id,ActiveState,UnitFileState,NeedDaemonReload", "nginx", "supervisor"]
-        shown = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+        wanted = ["nginx", "supervisor", *(["certbot.timer"] if acme else [])]
+        asked = ["systemctl", "show", "--property=Id,ActiveState,UnitFileState,NeedDaemonReload"]
+        shown = subprocess.run([*asked, *wanted], capture_output=True, text=True, check=False).stdout
         units = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.strip().split("\n\n") if unit]
         good = {
             unit["Id"].removesuffix(".service")
@@ -302,8 +319,9 @@ def services(init):
             if (unit["ActiveState"], unit["UnitFileState"]) == ("active", "enabled")
         }
         stale = any(unit["NeedDaemonReload"] == "yes" for unit in units)
-        return {"idle_services": [name for name in ("nginx", "supervisor") if name not in good], "stale_units": stale}
-    idle = [name for name in ("websockets-tmpfiles", "nginx", "supervisor") if not runs_by_script(name)]
+        return {"idle_services": [name for name in wanted if name not in good], "stale_units": stale}
+    wanted = ["websockets-tmpfiles", "nginx", "supervisor", *(["cron"] if acme else [])]
+    idle = [name for name in wanted if not runs_by_script(name)]
     return {"idle_services": idle, "stale_units": False}
 
 
@@ -344,7 +362,8 @@ def main():
             "app": string,
             "user": string,
             "python": string,
-            "listen": string,
+            "listens": {"type": "list", "elements": "str", "required": True},
+            "tls": {"type": "dict", "required": True},
             "minfds": {"type": "int", "required": True},
             "worker_connections": {"type": "int", "required": True},
             "platforms": {"type": "dict", "required": True},
@@ -378,10 +397,9 @@ def observe(parameters):
         "python": python_version(parameters["python"]),
         "missing_packages": missing(parameters["platforms"][found]["packages"]) if found else [],
         **account(parameters["user"]),
-        "listener": listener(parameters["listen"]),
+        "listens": {at: {"listener": listener(at), **others_at(app, at)} for at in parameters["listens"]},
+        "certificate": certificate(parameters["tls"]),
         "servers": servers(app),
-        "proxy_protocol": proxy_protocol(app, parameters["listen"]),
-        "listen_options": listen_options(app, parameters["listen"]),
         "minfds": descriptors,
         "nginx_nofile": nginx_nofile(),
         "limits": limits(parameters["worker_connections"]),
@@ -389,7 +407,7 @@ def observe(parameters):
         "cores": len(os.sched_getaffinity(0)),
         "files": files(parameters["files"]),
         "folders": folders(f"/etc/tmpfiles.d/websockets-{app}.conf"),
-        **services(init),
+        **services(init, parameters["tls"].get("mode") == "acme"),
         "sandboxes": sandboxes(init),
         "live": live,
         "serves": live in releases

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.websockets import release as releases
-from ansible.module_utils.websockets import unix
+from ansible.module_utils.websockets import tls, unix
 from ansible.module_utils.websockets.supervisor import Supervisor, SupervisorError
 
 DOCUMENTATION = """
@@ -36,12 +37,32 @@ def status(app, supervisor):
             for identity in releases.programs(app)
             if identity != live
         ],
+        "certificate": certificate(app),
         "previous": [
             {"release": identity, "since": stamp(since)}
             for identity, since in sorted(been_live.items(), key=lambda item: item[1], reverse=True)
             if identity != live
         ],
     }
+
+
+def certificate(app, folder="/etc/nginx"):
+    """Return what nginx's site of an app says of its certificate, and when that ends; empty without TLS."""
+    try:
+        with open(f"{folder}/conf.d/websockets-{app}.conf", encoding="utf-8") as file:
+            site = file.read()
+    except FileNotFoundError:
+        return {}
+    paths = [re.search(rf"(?m)^    {name} (\S+);$", site) for name in ("ssl_certificate", "ssl_certificate_key")]
+    if not all(paths):
+        return {}
+    path, key = (match[1] for match in paths)
+    try:
+        found = tls.examine(path, key, [])
+    except tls.CertificateError as error:
+        return {"path": path, "until": "", "problem": str(error)}
+    problem = "it should have been renewed by now" if tls.ends_soon(found) else ""
+    return {"path": path, "until": stamp(found["until"]), "problem": problem}
 
 
 def processes(release, supervisor):
@@ -79,6 +100,11 @@ def lines(app):
     for old in app["draining"]:
         yield f"  draining: {old['release']}"
         yield from table(old["processes"])
+    if app["certificate"]:
+        until = f"ends {app['certificate']['until']}" if app["certificate"]["until"] else "cannot be used"
+        yield f"  certificate {app['certificate']['path']} {until}"
+    if app["certificate"].get("problem"):
+        yield f"  CERTIFICATE: {app['certificate']['problem']}"
     for old in app["previous"]:
         yield f"  can go back to {old['release']}, of {old['since']}"
 

@@ -9,13 +9,15 @@ import socket
 import struct
 import time
 
+from ansible.module_utils.websockets import tls
+
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CLOSED = "closed the connection without an answer"
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 
 
 # What nginx adds: an app that does not like it is to fail at its gate, not with clients.
-FORWARDED = {"X-Real-IP": "127.0.0.1", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http"}
+FORWARDED = {"X-Real-IP": "127.0.0.1", "X-Forwarded-For": "127.0.0.1"}
 
 
 class HandshakeError(Exception):
@@ -32,6 +34,7 @@ def probe(
     sources=(),
     origin="",
     proxy_protocol=False,
+    certificate="",
 ):
     """Open a WebSocket, exchange ``message`` if there is one, close it, and return the seconds it took.
 
@@ -42,6 +45,7 @@ def probe(
     :param timeout: seconds for all of it
     :param origin: header ``Origin``, empty for none
     :param proxy_protocol: whether a server at an address, not at a Unix socket, wants that in front
+    :param certificate: path of the certificate that the server has to show, over TLS; empty for a plain connection
     :raises HandshakeError: for anything but a handshake, the message and a close
     """
     start = time.monotonic()
@@ -50,6 +54,8 @@ def probe(
         connection.open(address, sources)
         if proxy_protocol and not isinstance(address, str):
             connection.socket.sendall(b"PROXY UNKNOWN\r\n")  # nobody else's connection than our own
+        if certificate:
+            connection.secure(host, certificate)
         connection.upgrade(host, path, {**({"Origin": origin} if origin else {}), **(headers or {})})
         if message:
             connection.send(_TEXT, message.encode())
@@ -76,7 +82,9 @@ def fault(socket, probe_, headers, left=5.0):
     """Ask one process for a handshake as nginx would; return what is wrong with it, None if nothing."""
     try:
         timeout = max(0.1, min(left, 5.0))
-        probe(socket, **{**probe_, "timeout": timeout}, headers={**FORWARDED, **headers})
+        asked = {**probe_, "timeout": timeout, "certificate": ""}  # TLS ends at nginx, which says that it was there
+        scheme = {"X-Forwarded-Proto": "https" if probe_.get("certificate") else "http"}
+        probe(socket, **asked, headers={**FORWARDED, **scheme, **headers})
     except HandshakeError as error:
         return error
 
@@ -98,6 +106,13 @@ class _Connection:
                 self.socket.bind((source, 0))
         self._limit()
         self.socket.connect(address if isinstance(address, str) else tuple(address))
+
+    def secure(self, host, certificate):
+        """Go on over TLS. Not the system's authorities are trusted, but the one certificate that is deployed."""
+        self._limit()
+        self.socket = tls.context().wrap_socket(self.socket, server_hostname=host)
+        if self.socket.getpeercert(binary_form=True) != tls.first(certificate):
+            raise HandshakeError(f"shows another certificate than {certificate}")
 
     def upgrade(self, host, path, headers):
         key = base64.b64encode(os.urandom(16)).decode()

@@ -11,7 +11,7 @@ import ipaddress
 import re
 import shlex
 
-from ansible.module_utils.websockets import sizing
+from ansible.module_utils.websockets import acme, nginx, sizing
 
 PLACEHOLDERS = ("socket", "venv", "release", "ping_interval", "backlog")
 # Unix socket paths: sun_path is 108 bytes with its terminating zero (unix(7)).
@@ -30,6 +30,8 @@ _ORIGIN = re.compile(
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NETWORK = re.compile(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?", re.ASCII)
+_EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
+TLS = ("none", "files", "self-signed", "acme")
 _LISTEN = re.compile(r"(?:(?P<v4>[0-9.]+):|\[(?P<v6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})")
 # One token that the whole role replaces, so that braces of other meaning (JSON, say) stay as they are.
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -80,9 +82,15 @@ def host_header(server_name):
 
 def url(inputs):
     """Return the URL that a client opens."""
-    port = listen_address(inputs["websockets_listen"])[1]
+    scheme, usual = ("wss", 443) if tls_mode(inputs) != "none" else ("ws", 80)
     name = inputs["websockets_server_name"][0]
-    return f"ws://{name}{'' if port == 80 else f':{port}'}{inputs['websockets_gate_path']}"
+    return f"{scheme}://{name}{_port(inputs['websockets_listen'], usual)}{inputs['websockets_gate_path']}"
+
+
+def _port(listen, usual):
+    """Return what a URL says of the port."""
+    port = listen_address(listen)[1]
+    return "" if port == usual else f":{port}"
 
 
 def server(listen, server_name):
@@ -172,10 +180,13 @@ def check(inputs):
     if len(inputs["websockets_gate_message"].encode()) > 65535:
         bad("websockets_gate_message", "use at most 65535 bytes.", inputs["websockets_gate_message"][:20] + "…")
 
-    try:
-        listen_address(inputs["websockets_listen"])
-    except ValueError:
-        bad("websockets_listen", "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535.")
+    for variable in ("websockets_listen", "websockets_listen_plain"):
+        if variable == "websockets_listen_plain" and inputs[variable] in ("", "none"):
+            continue
+        try:
+            listen_address(inputs[variable])
+        except ValueError:
+            bad(variable, "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535.")
     if not inputs["websockets_server_name"]:
         bad("websockets_server_name", "name at least one host name.")
     for name in inputs["websockets_server_name"]:
@@ -186,9 +197,21 @@ def check(inputs):
     _check_range(inputs, bad, "websockets_connections_per_address", 1, 65535)
     _check_range(inputs, bad, "websockets_handshakes_per_address", 1, 100000)
     _check_proxies(inputs, bad)
+    url = inputs["websockets_auth_request"]
+    if url and not _is_auth_url(url):
+        bad(
+            "websockets_auth_request",
+            "use http://ADDRESS:PORT/path, where the address is one of IP: nginx would not start if a name led nowhere.",
+        )
     if not problems:
+        _check_tls(inputs, bad)
         _check_origins(inputs, bad)
     return problems
+
+
+def _is_auth_url(url):
+    match = re.fullmatch(r"http://([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/[\w./~%&=?+-]*", url, re.ASCII)
+    return bool(match) and _is_address(match[1].strip("[]")) and 1 <= int((match[2] or ":80")[1:]) <= 65535
 
 
 def _check_proxies(inputs, bad):
@@ -242,6 +265,45 @@ def _check_origins(inputs, bad):
                 " change websockets_origins.",
                 {name: value},
             )
+
+
+def _check_tls(inputs, bad):
+    mode = inputs["websockets_tls"]
+    if not mode and tls_mode(inputs) == "none" and not _is_loopback(inputs["websockets_listen"]):
+        bad(
+            "websockets_tls",
+            f"clients come from outside to websockets_listen ({inputs['websockets_listen']}). Use acme (a certificate"
+            " from an authority such as Let's Encrypt), files (one of your own), self-signed (for tests), or none"
+            " (something in front speaks TLS, or nobody listens in).",
+        )
+    elif mode and mode not in TLS:
+        bad("websockets_tls", "use acme, files, self-signed or none.")
+    mode = tls_mode(inputs)
+    for variable, what in (("websockets_tls_certificate", "certificate"), ("websockets_tls_key", "key")):
+        value, shown = inputs[variable], SECRET if what == "key" and inputs[variable] else inputs[variable]
+        if mode != "files" and value:
+            bad(variable, "it is for websockets_tls: files only; leave it out.", shown)
+        elif mode == "files" and not (is_pem(value) or re.fullmatch(r"/[\w./@+-]+", value)):
+            bad(variable, f"name the {what}'s absolute path on the host, or give its PEM text.", shown)
+    if mode == "files" and is_pem(inputs["websockets_tls_certificate"]) != is_pem(inputs["websockets_tls_key"]):
+        bad("websockets_tls_key", "give the certificate and its key in the same way, as paths or as PEM text.", SECRET)
+    if mode == "none" and inputs["websockets_listen_plain"] not in ("", "none"):
+        bad("websockets_listen_plain", "without TLS all is plain; use websockets_listen, or set websockets_tls.")
+    if mode == "none" and inputs["websockets_hsts"]:
+        bad("websockets_hsts", "it is a promise of TLS; set websockets_tls.")
+    _check_range(inputs, bad, "websockets_hsts", 0, 315360000)
+    if plain_listen(inputs) and listen_address(plain_listen(inputs)) == listen_address(inputs["websockets_listen"]):
+        bad("websockets_listen_plain", "that is where TLS is (websockets_listen); use another port.")
+    if not re.fullmatch(r"https://[^\s'\"]+", inputs["websockets_acme_directory"]):
+        bad("websockets_acme_directory", "use the https URL of an authority's directory.")
+    if inputs["websockets_acme_email"] and not _EMAIL.fullmatch(inputs["websockets_acme_email"]):
+        bad("websockets_acme_email", "use an address such as ops@example.com.")
+    if mode == "acme":
+        if not plain_listen(inputs):
+            bad("websockets_listen_plain", "the authority asks this host over plain HTTP; use 80.")
+        for name in inputs["websockets_server_name"]:
+            if name.startswith("*.") or "." not in name or _is_address(name):
+                bad("websockets_server_name", "an authority asks for names such as ws.example.com over HTTP.", name)
 
 
 def _check_range(inputs, bad, variable, low, high):
@@ -330,15 +392,26 @@ def check_host(inputs, host):
                 "there is no Python >= 3.9 there on the host; install it, or use /usr/bin/python3.",
             )
         )
-    if host["listener"]:
-        problems.append(
-            problem(
-                "websockets_listen",
-                inputs["websockets_listen"],
-                f"{host['listener']} listens there already; use another port, or stop it.",
-            )
-        )
-    mine = server(inputs["websockets_listen"], inputs["websockets_server_name"])
+    secure = tls_mode(inputs) != "none"
+    mine = []
+    for listen in listens(inputs):
+        variable = "websockets_listen" if listen == inputs["websockets_listen"] else "websockets_listen_plain"
+        found = host["listens"].get(listen, {})
+        if found.get("listener"):
+            remedy = f"{found['listener']} listens there already; use another port, or stop it."
+            problems.append(problem(variable, listen, remedy))
+        speaks = "TLS" if secure and variable == "websockets_listen" else "plain HTTP"
+        if found.get("speaks", speaks) != speaks:
+            remedy = f"another site speaks {found['speaks']} there, and nginx can do only that; use another port."
+            problems.append(problem(variable, listen, remedy))
+        proxied = inputs["websockets_proxy_protocol"]
+        if found.get("proxy_protocol", proxied) != proxied:
+            remedy = f"another site has {not proxied} at {listen}, and nginx has one for both; use another port."
+            problems.append(problem("websockets_proxy_protocol", proxied, remedy))
+        mine += server(listen, inputs["websockets_server_name"])
+    if host["certificate"].get("problem"):
+        variable = f"websockets_tls_{host['certificate']['about']}"
+        problems.append(f"{variable} (on the host): {host['certificate']['problem']}")
     for app, servers in host["servers"].items():
         for taken in sorted(set(mine) & set(servers)):
             problems.append(
@@ -349,10 +422,6 @@ def check_host(inputs, host):
                     " another port in websockets_listen.",
                 )
             )
-    for app, speaks in host["proxy_protocol"].items():
-        if speaks != inputs["websockets_proxy_protocol"]:
-            remedy = f"the app {app} has {speaks} at the same websockets_listen, and nginx has one for both."
-            problems.append(problem("websockets_proxy_protocol", inputs["websockets_proxy_protocol"], remedy))
     connections = inputs["websockets_max_connections"]
     processes = sizing.numprocs(inputs["websockets_numprocs"], host["cores"])
     for remedy in sizing.shortcomings(connections, processes, host["limits"]):
@@ -392,7 +461,9 @@ def origins(inputs):
         port = listen_address(inputs["websockets_listen"])[1]
         ports = [""] if port in _DEFAULT_PORTS.values() else ["", f":{port}"]
         names = [name.lower() for name in inputs["websockets_server_name"]]
-        allowed = [f"{scheme}://{name}{port}" for name in names for scheme in ("https", "http") for port in ports]
+        # Without TLS here it may be in front.
+        schemes = ["https", "http"] if tls_mode(inputs) == "none" else ["https"]
+        allowed = [f"{scheme}://{name}{port}" for name in names for scheme in schemes for port in ports]
     return allowed if inputs["websockets_origin_required"] else ["", *allowed]
 
 
@@ -400,3 +471,86 @@ def proof_origin(inputs):
     """Return the ``Origin`` that the role's own handshake needs, empty where it needs none or has one already."""
     given = {name.lower() for name in map(str, inputs["websockets_gate_headers"])}
     return origins(inputs)[0] if inputs["websockets_origin_required"] and "origin" not in given else ""
+
+
+# What follows from the inputs about TLS
+
+
+def tls_mode(inputs):
+    """Return where the certificate comes from, ``none`` without TLS."""
+    return inputs["websockets_tls"] or "none"
+
+
+def is_pem(text):
+    return "-----BEGIN " in text
+
+
+def _is_address(name):
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(listen):
+    return ipaddress.ip_address(listen_address(listen)[0]).is_loopback
+
+
+def plain_listen(inputs):
+    """Return where nginx listens for plain HTTP beside TLS, empty if nowhere."""
+    given, listen = inputs["websockets_listen_plain"], inputs["websockets_listen"]
+    if tls_mode(inputs) == "none" or given == "none":
+        return ""
+    if not given and (listen_address(listen)[1] == 443 or tls_mode(inputs) == "acme"):
+        return re.sub(r"[0-9]+$", "80", listen)
+    return given
+
+
+def listens(inputs):
+    """Return all that nginx listens at for the app."""
+    return [inputs["websockets_listen"], *filter(None, [plain_listen(inputs)])]
+
+
+def authority_port(inputs):
+    """Return what a URL of the app says of the port of TLS."""
+    return _port(inputs["websockets_listen"], 443)
+
+
+def pair(app):
+    """Return the paths of the certificate that the role writes for an app, and of its key."""
+    return [f"{nginx.FOLDER}/websockets/{app}{ending}" for ending in (".crt", nginx.KEY)]
+
+
+def tls(inputs):
+    """Return the certificate that nginx shows for the app, as paths on the host; empty without TLS."""
+    app, mode = inputs["websockets_app"], tls_mode(inputs)
+    if mode == "none":
+        return {}
+    certificate, key = pair(app)
+    if mode == "acme":
+        certificate, key = (f"{acme.FOLDER}/live/{acme.lineage(app)}/{name}.pem" for name in ("fullchain", "privkey"))
+    elif mode == "files" and not is_pem(inputs["websockets_tls_key"]):
+        certificate, key = inputs["websockets_tls_certificate"], inputs["websockets_tls_key"]
+    return {
+        "mode": mode,
+        "certificate": certificate,
+        "key": key,
+        "names": [host_header([name]) for name in inputs["websockets_server_name"]],
+        "given": is_pem(inputs["websockets_tls_key"]),
+        "webroot": acme.WEBROOT,
+        "directory": inputs["websockets_acme_directory"],
+        "email": inputs["websockets_acme_email"],
+    }
+
+
+def refused(inputs, host):
+    """Return where a server of the app's refuses the names that nobody has: where nobody else is asked for them."""
+    secure = tls_mode(inputs) != "none"
+    # A client that has only an address names no server in TLS (RFC 6066).
+    named = not any(map(_is_address, inputs["websockets_server_name"]))
+    return [
+        {"listen": listen, "tls": secure and listen == inputs["websockets_listen"], "named": named}
+        for listen in listens(inputs)
+        if not host["listens"].get(listen, {}).get("default")
+    ]

@@ -14,6 +14,8 @@ FOLDER = "/etc/nginx"
 MAIN = f"{FOLDER}/nginx.conf"
 # In memory, and root's alone: the copy that is tested has what the configuration has, keys too.
 SCRATCH = "/run"
+# How the files end that only root may read.
+KEY = ".key"
 
 # There while files are new and nginx has not read them. nginx reads all of them at boot, when /run is empty.
 PENDING = "/run/websockets-nginx.pending"
@@ -99,13 +101,14 @@ def write(files):
     try:
         for path, text in files.items():
             if text is not None:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
                 # nginx includes *.conf: it never sees a file before it is whole.
                 handle, beside[path] = tempfile.mkstemp(prefix=".websockets-", dir=os.path.dirname(path))
                 with os.fdopen(handle, "w", encoding="utf-8") as file:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                os.chmod(beside[path], 0o644)
+                os.chmod(beside[path], 0o600 if path.endswith(KEY) else 0o644)
     except OSError:
         for path in beside.values():
             os.unlink(path)
@@ -156,12 +159,13 @@ def last_errors(path="/var/log/nginx/error.log", lines=5):
         return ""
 
 
-def apply(files):
+def apply(files, stale=False):
     """Put files in place and reload nginx, also if an earlier run has put some and not come to the reload.
 
+    :param stale: whether nginx has not read all that is in place, for another reason
     Return whether nginx was reloaded.
     """
-    if not files and not os.path.exists(PENDING):
+    if not files and not stale and not os.path.exists(PENDING):
         return False
     with open(PENDING, "w", encoding="utf-8"):
         write(files)

@@ -1,0 +1,170 @@
+"""Certificates: judged by OpenSSL itself, made where a self-signed one will do, compared with what nginx shows.
+
+Standard library only: it runs on the control node, for a certificate from the inputs, and on the host.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+
+DAY = 86400
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.S)
+_KEY = re.compile(r"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----")
+_ENCRYPTED = re.compile(r"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED", re.M)
+_REQUEST = """
+[req]
+prompt = no
+distinguished_name = name
+x509_extensions = extensions
+[name]
+CN = {names[0]:.64}
+[extensions]
+basicConstraints = critical, CA:false
+keyUsage = critical, digitalSignature
+subjectKeyIdentifier = hash
+extendedKeyUsage = serverAuth
+subjectAltName = {alternatives}
+"""
+
+
+class CertificateError(Exception):
+    """A certificate, or its key, cannot be used; ``about`` says which of the two, the message why."""
+
+    def __init__(self, about, why):
+        super().__init__(why)
+        self.about = about
+
+
+def examine(certificate, key, names):
+    """Return when a certificate begins and ends, as ``{"since": …, "until": …}`` in seconds since the epoch.
+
+    A server with this certificate and key is asked by a client that trusts the last certificate of the chain only, so
+    that OpenSSL itself says whether they belong together, follow each other, are valid now and cover the names.
+
+    :param certificate: path of the certificate and its chain, PEM
+    :param key: path of its key, PEM
+    :param names: host names that it has to cover, if any
+    :raises CertificateError: if that is not so
+    """
+    chain = _CERTIFICATE.findall(_read(certificate, "certificate"))
+    if not chain:
+        raise CertificateError("certificate", "there is no certificate in PEM in it (-----BEGIN CERTIFICATE-----).")
+    text = _read(key, "key")
+    if _ENCRYPTED.search(text):
+        raise CertificateError("key", "it has a passphrase, which nobody could give nginx at boot; take it off.")
+    if not _KEY.search(text):
+        raise CertificateError("key", "there is no private key in PEM in it (-----BEGIN PRIVATE KEY-----).")
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        server.load_cert_chain(certificate, key, password=lambda: b"")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise CertificateError("key", "it is not the key of the first certificate.") from None
+        raise CertificateError("certificate", f"OpenSSL cannot use it with its key: {error.reason}.") from None
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.hostname_checks_common_name = False  # browsers do not look there either
+    try:
+        client.load_verify_locations(cadata=chain[-1])
+        client.check_hostname = bool(names)
+        found = [_introduce(server, client, name) for name in names or [None]]
+    except ssl.SSLCertVerificationError as error:
+        raise CertificateError("certificate", f"{error.verify_message.rstrip('.')}.") from None
+    except ssl.SSLError as error:
+        raise CertificateError("certificate", f"OpenSSL cannot use it: {error.reason}.") from None
+    return {what: int(ssl.cert_time_to_seconds(found[0][entry])) for what, entry in _TIMES.items()}
+
+
+_TIMES = {"since": "notBefore", "until": "notAfter"}
+
+
+def ends_soon(found, now=None):
+    """Tell whether a certificate should have been renewed by now: certbot begins at a third of its life, or at 30 days."""
+    return found["until"] - (time.time() if now is None else now) < min(14 * DAY, (found["until"] - found["since"]) / 4)
+
+
+def _introduce(server, client, name):
+    """Have a server and a client shake hands in memory; return the certificate as the client has verified it."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server, server_hostname=name),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    waiting = list(ends)
+    while waiting:
+        for end in list(waiting):
+            try:
+                end.do_handshake()
+                waiting.remove(end)
+            except ssl.SSLWantReadError:
+                pass
+    return ends[0].getpeercert()
+
+
+def _read(path, about):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError as error:
+        raise CertificateError(about, f"it cannot be read on the host ({error.strerror}).") from None
+
+
+def first(path):
+    """Return the first certificate of a file as DER, the one that a server shows; None if there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            chain = _CERTIFICATE.findall(file.read())
+    except OSError:
+        return None
+    return ssl.PEM_cert_to_DER_cert(chain[0]) if chain else None
+
+
+def context():
+    """Return a client's context that accepts any certificate: the caller compares it with the one that it knows."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    return made
+
+
+def shown(address, name, timeout=5.0):
+    """Return the certificate that a server shows for a name, as DER; None if it shows none."""
+    try:
+        plain = socket.create_connection(tuple(address), timeout)
+        with plain, context().wrap_socket(plain, server_hostname=name) as connection:
+            return connection.getpeercert(binary_form=True)
+    except OSError:
+        return None
+
+
+def make(names, days=365, folder="/run"):
+    """Return a new self-signed certificate for these names and its key, as PEM."""
+    alternatives = ", ".join(f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in names)
+    with tempfile.TemporaryDirectory(prefix="websockets-tls-", dir=folder) as scratch:
+        request, key = (os.path.join(scratch, name) for name in ("request", "key"))
+        with open(request, "w", encoding="utf-8") as file:
+            file.write(_REQUEST.format(names=names, alternatives=alternatives))
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        command = ["openssl", "req", "-x509", "-config", request, *curve, "-noenc", "-keyout", key, "-days", str(days)]
+        try:
+            made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            words = getattr(error, "stderr", "") or str(error)
+            raise CertificateError("certificate", f"openssl has not made one: {words.strip()}") from None
+        with open(key, encoding="utf-8") as file:
+            return made, file.read()
+
+
+def _is_address(name):
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, name)
+            return True
+        except OSError:
+            continue
+    return False
