@@ -68,12 +68,12 @@ HANDSHAKES = {
     "upgrade to two at once": (instead(UPGRADE, "Upgrade: h2c, websocket"), "426 426"),
     "upgrade in capitals": (instead(UPGRADE, "Upgrade: WEBSOCKET"), "101 1005"),
     "no connection": (request(without=[CONNECTION]), "426 426"),
-    "connection that closes": (instead(CONNECTION, "Connection: close"), "426 426"),
+    "connection that closes": (instead(CONNECTION, "Connection: close"), "426"),
     "connection with more": (instead(CONNECTION, "Connection: keep-alive, Upgrade"), "101 1005"),
     # Request lines
     "POST": (request("POST / HTTP/1.1"), "405 426"),
     "OPTIONS": (request("OPTIONS / HTTP/1.1"), "405 426"),
-    "TRACE": (request("TRACE / HTTP/1.1"), "405 426"),
+    "TRACE": (request("TRACE / HTTP/1.1"), "405"),
     "CONNECT": (request("CONNECT localhost:80 HTTP/1.1"), "400"),
     "a method in small letters": (request("get / HTTP/1.1"), "400"),
     "HTTP/2 without asking": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400"),
@@ -83,7 +83,7 @@ HANDSHAKES = {
     "no HTTP at all": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64), "400"),
     "SSH": (b"SSH-2.0-OpenSSH_9.2\r\n", "400"),
     "an absolute URI": (request("GET http://localhost/ HTTP/1.1"), "101 1005"),
-    "an absolute URI of somebody else": (request("GET http://evil.example/ HTTP/1.1"), "101 1005"),
+    "an absolute URI of somebody else": (request("GET http://evil.example/ HTTP/1.1"), ""),
     "a path above the root": (request("GET /../../etc/passwd HTTP/1.1"), "400"),
     "a zero byte in the path": (request("GET /\0 HTTP/1.1"), "400"),
     "an encoded zero byte in the path": (request("GET /%00 HTTP/1.1"), "400"),
@@ -94,14 +94,14 @@ HANDSHAKES = {
     "no host": (request(without=[HOST]), "400"),
     "two hosts": (request(also=["Host: evil.example"]), "400"),
     "a host that is a path": (instead(HOST, "Host: local/../host"), "400"),
-    "somebody else's host": (instead(HOST, "Host: evil.example"), "101 1005"),
+    "somebody else's host": (instead(HOST, "Host: evil.example"), ""),
     "a zero byte in a header": (request(also=["X: a\0b"]), "400"),
     "a header without a colon": (request(also=["X"]), "101 1005"),
     "a space in front of a colon": (request(also=["Content-Length : 5"]), "400"),
     "a folded header": (request(also=["X: a", " b"]), "400"),
     "a header of 9,000 bytes": (request(also=[f"X: {'a' * 9000}"]), "400"),
     "40 kB of headers": (request(also=[f"X-{number}: {'a' * 8000}" for number in range(5)]), "400"),
-    "1,000 headers": (request(also=[f"X-{number}: a" for number in range(1000)]), "431 426"),
+    "200 headers": (request(also=[f"X-{number}: a" for number in range(200)]), "431 426"),
     "bytes above 127": (request(also=["X: \udcff\udcfe"]), "101 1005"),
     "line feeds alone": (request(end="\n"), "101 1005"),
     # Bodies: nobody may take the one part of it for another request
@@ -137,7 +137,7 @@ HANDSHAKES = {
     ),
     "a smuggled one behind an upgrade": (request(body=SMUGGLED), "101 1002"),
     "garbage behind an upgrade": (request() + b"\xff" * 64, "101 1002"),
-    "a message behind an upgrade": (request() + frame(TEXT, b"hello") + frame(CLOSE), "101 hello 1005"),
+    "a message behind an upgrade": (request() + frame(TEXT, b"hello"), "101 hello 1005"),
     # Where it says that it comes from; tests/test_access.py has what the app gets of it
     "forged addresses": (
         request(also=["X-Forwarded-For: 127.0.0.1", "X-Real-IP: ::1", "Forwarded: for=_x"]),
@@ -150,9 +150,10 @@ HANDSHAKES = {
 
 # Each: frames after a good handshake, and what comes back: messages, and the code of the close.
 FRAMES = {
-    "a good one": (frame(TEXT, b"hello") + frame(CLOSE, b"\x03\xe8"), "hello 1000"),
+    "a good one": (frame(TEXT, b"hello"), "hello 1005"),
+    "a close with a code": (frame(CLOSE, b"\x03\xe8"), "1000"),
     "without a mask": (frame(TEXT, b"hello", mask=b""), "1002"),
-    "a mask of zeros": (frame(TEXT, b"hello", mask=bytes(4)) + frame(CLOSE), "hello 1005"),
+    "a mask of zeros": (frame(TEXT, b"hello", mask=bytes(4)), "hello 1005"),
     **{
         f"reserved bit {bit}": (frame(TEXT, b"hello", first=0x80 | value), "1002")
         for bit, value in ((1, 0x40), (2, 0x20), (3, 0x10))
@@ -166,13 +167,14 @@ FRAMES = {
     "a continuation of nothing": (frame(CONTINUATION, b"hello"), "1002"),
     "a message inside another": (frame(TEXT, b"a", first=MORE) + frame(TEXT, b"b"), "1002"),
     "a ping inside a message": (
-        frame(TEXT, b"a", first=MORE) + frame(PING, b"x") + frame(CONTINUATION, b"b") + frame(CLOSE),
+        frame(TEXT, b"a", first=MORE) + frame(PING, b"x") + frame(CONTINUATION, b"b"),
         "pong ab 1005",
     ),
-    "10,000 fragments": (
-        frame(TEXT, first=MORE) + frame(CONTINUATION, first=MORE) * 10000 + frame(CONTINUATION, b"x") + frame(CLOSE),
+    "100 fragments": (
+        frame(TEXT, first=MORE) + frame(CONTINUATION, first=MORE) * 98 + frame(CONTINUATION, b"x"),
         "x 1005",
     ),
+    "10,000 fragments": (frame(TEXT, first=MORE) + frame(CONTINUATION, first=MORE) * 9999, "1009"),
     # Control frames
     "a ping of 126 bytes": (frame(PING, bytes(126)), "1002"),
     "a close of one byte": (frame(CLOSE, b"\x03"), "1002"),
@@ -182,7 +184,7 @@ FRAMES = {
     },
     "a reason that is no UTF-8": (frame(CLOSE, b"\x03\xe8\xff"), "1007"),
     "messages after a close": (frame(CLOSE, b"\x03\xe8") + frame(TEXT, b"hello") * 3, "1000"),
-    "1,000 pings": (frame(PING) * 1000 + frame(CLOSE), "pong " * 1000 + "1005"),
+    "1,000 pings": (frame(PING) * 1000, "pong " * 1000 + "1005"),
     # Text
     "no UTF-8": (frame(TEXT, b"hell\xff"), "1007"),
     "half a character": (frame(TEXT, b"\xf0\x9f\x98"), "1007"),
@@ -190,7 +192,7 @@ FRAMES = {
     "half of a pair": (frame(TEXT, b"\xed\xa0\x80"), "1007"),
     "beyond the last character": (frame(TEXT, b"\xf4\x90\x80\x80"), "1007"),
     "a character in two fragments": (
-        frame(TEXT, b"\xc3", first=MORE) + frame(CONTINUATION, b"\xa9") + frame(CLOSE),
+        frame(TEXT, b"\xc3", first=MORE) + frame(CONTINUATION, b"\xa9"),
         "é 1005",
     ),
     "no UTF-8 in the second fragment": (frame(TEXT, b"hell", first=MORE) + frame(CONTINUATION, b"\xff"), "1007"),
@@ -204,7 +206,7 @@ FRAMES = {
     "a length with its highest bit": (frame(BINARY, b"hello", length=1 << 63), "1009"),
     "the largest length": (frame(BINARY, b"hello", length=(1 << 64) - 1), "1009"),
     "a length in more bytes than needed": (
-        struct.pack("!BBQ", 0x80 | TEXT, 0x80 | 127, 1) + bytes(4) + b"x" + frame(CLOSE),
+        struct.pack("!BBQ", 0x80 | TEXT, 0x80 | 127, 1) + bytes(4) + b"x",
         "x 1005",
     ),
     "HTTP instead": (SMUGGLED.encode(), "1002"),
@@ -268,16 +270,20 @@ LAST_REQUEST = f"GET / HTTP/1.1\r\n{HOST}\r\nConnection: close\r\n\r\n".encode()
 LAST_FRAME = frame(CLOSE)
 
 
-def answers(port, data, upgraded):
-    """Return the statuses of the answers, and what comes after an upgrade, until the connection ends."""
+def answers(port, data, expected):
+    """Return the statuses of the answers, and what comes after an upgrade, until the connection ends.
+
+    LAST_REQUEST follows at once, LAST_FRAME after all that is expected before it: an app that is told of the end does
+    nothing more.
+    """
     client, words = Client(port), []
     with client.socket:
-        client.send(data + (LAST_FRAME if upgraded else LAST_REQUEST))
+        client.send(data if "101" in expected else data + LAST_REQUEST)
         try:
-            while "101" not in words:
-                words.append(client.answer())
             while True:
-                words.append(client.frame())
+                if expected.endswith(" 1005") and len(words) == len(expected.split()) - 1:
+                    client.send(LAST_FRAME)
+                words.append(client.frame() if "101" in words else client.answer())
         except EOFError:
             return " ".join(words)
 
@@ -296,10 +302,12 @@ def test_each_has_its_answer_and_no_process_dies(served):
 
     def everything():
         for cases in (HANDSHAKES, {what: (request() + sent, f"101 {back}") for what, (sent, back) in FRAMES.items()}):
-            found = {what: answers(site.port, sent, "101" in expected) for what, (sent, expected) in cases.items()}
+            found = {what: answers(site.port, sent, expected) for what, (sent, expected) in cases.items()}
             assert found == {what: expected for what, (_, expected) in cases.items()}
 
-    everything()
+    # Python's heap has its final shape after some rounds.
+    for _ in range(10):
+        everything()
     pids = [*workers, *(process.pid for process in site.processes[:-1])]
     before = {pid: resident(pid) for pid in pids}
     for _ in range(5):
@@ -308,4 +316,5 @@ def test_each_has_its_answer_and_no_process_dies(served):
     assert [process.poll() for process in site.processes] == [None] * 3
     handshake.probe(("127.0.0.1", site.port), message="hello")
     grown = {pid: resident(pid) - before[pid] for pid in pids}
-    assert max(grown.values()) < MEBIBYTE, grown
+    # Were one of the messages of a MiB kept, it would be five.
+    assert max(grown.values()) < 2 * MEBIBYTE, grown

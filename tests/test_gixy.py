@@ -23,7 +23,18 @@ def findings(folder, **inputs):
     return [issue for issue in json.loads(done.stdout) if "websockets" in json.dumps(issue)]
 
 
-@pytest.mark.parametrize("inputs", [{}, {"listen": "80", "server_name": ["*.example.com", "ws.example.com"]}])
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {},
+        {
+            "listen": "80",
+            "tls": "none",
+            "server_name": ["*.example.com", "ws.example.com"],
+            "origins": ["https://a.example"],
+        },
+    ],
+)
 def test_nothing_is_found(nginx_folder, inputs):
     assert findings(nginx_folder, **inputs) == []
 

@@ -374,7 +374,7 @@ REFUSED = {
         "websockets_tls_key is '(hidden)': it is for websockets_tls: files only; leave it out.",
     ),
     "names that no authority asks for": (
-        {"listen": "443", "tls": "acme", "server_name": ["*.a.example", "localhost", "192.0.2.1"]},
+        {"listen": "443", "tls": "acme", "server_name": ["*.a.example", "localhost", "192.0.2.1"], "origins": ["*"]},
         *(
             f"websockets_server_name is '{name}': an authority asks for names such as ws.example.com over HTTP."
             for name in ("*.a.example", "localhost", "192.0.2.1")
@@ -642,9 +642,13 @@ def test_probe_has_a_name_that_a_wildcard_matches():
 @pytest.mark.parametrize(
     ("given", "lets_in"),
     [
-        ({"listen": "80", "server_name": ["A.example"]}, ["", "https://a.example", "http://a.example"]),
+        ({"listen": "80", "tls": "none", "server_name": ["A.example"]}, ["", "https://a.example", "http://a.example"]),
         (
-            {},
+            {"listen": "8443", "tls": "self-signed", "server_name": ["a.example"]},
+            ["", "https://a.example", "https://a.example:8443"],
+        ),
+        (
+            {"server_name": ["localhost"]},
             ["", "https://localhost", "https://localhost:8080", "http://localhost", "http://localhost:8080"],
         ),
         ({"origins": ["https://b.example"]}, ["", "https://b.example"]),

@@ -119,7 +119,7 @@ def test_what_others_have_at_an_address(etc, text, seen):
     assert observe.others_at("mine", "0.0.0.0:8080") == seen
     # The same of another app of the role.
     (etc / "nginx/conf.d/zzz.conf").unlink()
-    assert observe.others_at("yours", "8080") == {"options": True, "default": True, "speaks": "plain HTTP"}
+    assert observe.others_at("yours", "8080") == {**PLAIN, "options": True, "default": True}
 
 
 def test_who_comes_first_is_asked_for_names_that_nobody_has(etc):

@@ -264,7 +264,7 @@ def folders(path):
 _NEIGHBOURS = {
     "nginx": (
         ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d/*.conf", "/etc/nginx/sites-enabled/*"),
-        r"^[^#\n]*\b(?:server|upstream|stream|mail)\s*\{",
+        r"^[^#\n]*\b(?:server|stream|mail)\s*\{",
     ),
     "supervisor": (
         ("/etc/supervisor/supervisord.conf", "/etc/supervisor/conf.d/*.conf"),
