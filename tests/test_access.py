@@ -1,12 +1,15 @@
 """Who may connect, and how much: asked of a real nginx with the role's own site."""
 
 import contextlib
+import http.server
 import itertools
 import json
 import random
 import socket
 import string
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils.websockets import handshake
@@ -157,6 +160,51 @@ def test_of_ten_thousand_forged_origins_none_is_let_in(served):
     assert answers == [b"403"] * 10000
     assert site.log().count("client ") == seen, "the app has seen one of them"
     proof(site)
+
+
+# Somebody else decides
+
+
+@pytest.fixture
+def authorizer():
+    """Serve a URL that says 204 to who has the right cookie and 401 to others; return it and what it has been asked."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(204 if self.headers["Cookie"] == "session=good" else 401)
+            self.end_headers()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}/check", asked=asked)
+        finally:
+            server.shutdown()
+
+
+def test_who_is_not_authorized_does_not_reach_the_app(tell, authorizer):
+    ask = tell(auth_request=authorizer.url)
+    assert ask() == 401
+    assert ask(headers={"Cookie": "session=bad"}) == 401
+    assert ask(headers={"Cookie": "session=good"})["cookie"] == ["session=good"]
+    last = authorizer.asked[-1]
+    assert (last["x-original-uri"], last["x-real-ip"]) == ("/", "127.0.0.1")
+    assert last["host"] == f"localhost:{ask.site.port}"
+    assert "upgrade" not in last
+    # A client cannot say so itself.
+    assert ask(headers={"X-Original-URI": "/open"}) == 401
+    assert "/open" not in authorizer.asked[-1].values()
+    proof(ask.site, headers={"Cookie": "session=good"})
+    with pytest.raises(handshake.HandshakeError, match="401"):
+        proof(ask.site)
+
+
+def test_nobody_comes_in_while_the_authorizer_is_silent(tell):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert tell(auth_request=f"http://127.0.0.1:{port}/check")() == 500
 
 
 # Limits

@@ -388,6 +388,8 @@ ORIGINS = nearly(
 PROXIES = nearly("192.0.2.10", "10.0.0.0/8", "2001:db8::/32", "::1")
 LISTENS = nearly("80", "127.0.0.1:8080", "[::1]:8080", "0.0.0.0:65535")
 WORDS = nearly("echo", "a-b_c-1", "default")
+AUTHORIZERS = nearly("http://127.0.0.1:9000/check", "http://[::1]/a?b=c&d=%20")
+CERTIFICATES = nearly("/etc/ssl/a.example.pem", "/srv/a@b/c+d_e-1")
 
 
 def accepted(**inputs):
@@ -420,7 +422,7 @@ def test_nginx_reads_names_origins_and_proxies_as_they_are_meant(nginx_folder, n
 @given(listen=LISTENS, app=WORDS)
 def test_nginx_reads_where_it_listens_and_the_app_as_they_are_meant(listen, app):
     usual = [words[0] for words in directives(render("site.conf.j2", plan()))]
-    if planned := accepted(listen=listen):
+    if planned := accepted(listen=listen, tls="none"):
         found = directives(render("site.conf.j2", planned))
         assert [words[0] for words in found] == usual or listen.endswith((":80", ":443")) or listen in ("80", "443")
         assert ["listen", listen, "backlog=4096"] in found
@@ -428,6 +430,22 @@ def test_nginx_reads_where_it_listens_and_the_app_as_they_are_meant(listen, app)
         found = directives(render("site.conf.j2", planned))
         assert [words[0] for words in found] == usual
         assert ["upstream", f"websockets_{app}"] in found
+
+
+@hypothesis_settings
+@given(authorizer=AUTHORIZERS, certificate=CERTIFICATES, key=CERTIFICATES)
+def test_nginx_reads_the_authorizer_and_the_certificate_as_they_are_meant(authorizer, certificate, key):
+    right = {"tls": "files", "tls_certificate": "/a.pem", "tls_key": "/a.key", "auth_request": "http://127.0.0.1/"}
+    usual = [words[0] for words in directives(render("site.conf.j2", plan(**right)))]
+    for variable, value, directive in (
+        ("auth_request", authorizer, "proxy_pass"),
+        ("tls_certificate", certificate, "ssl_certificate"),
+        ("tls_key", key, "ssl_certificate_key"),
+    ):
+        if planned := accepted(**right | {variable: value}):
+            found = directives(render("site.conf.j2", planned))
+            assert [words[0] for words in found] == usual
+            assert [directive, value] in found
 
 
 @hypothesis_settings
