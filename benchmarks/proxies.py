@@ -140,7 +140,8 @@ def variant(name, buffer=None, port=8110):
     path = _write(name, "site.conf", site)
     main = pathlib.Path("/etc/nginx/nginx.conf").read_text()
     main = re.sub(r"(?m)^\s*(include /etc/nginx/sites-enabled.*|pid .*|worker_rlimit_nofile .*)\n", "", main)
-    main = re.sub(r"include /etc/nginx/conf\.d/[^;]*;", f"include {path};", main)
+    shared = SITE.with_name("websockets.conf")
+    main = re.sub(r"include /etc/nginx/conf\.d/[^;]*;", f"include {shared}; include {path};", main)
     main = re.sub(r"worker_connections\s+\d+;", f"worker_connections {DESCRIPTORS};", main)
     with _nginx(name, _write(name, "nginx.conf", f"daemon off;\nworker_rlimit_nofile {DESCRIPTORS};\n{main}")) as pid:
         yield _ready(_deployed(name, f"127.0.0.1:{port}", pid))
