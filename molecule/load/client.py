@@ -26,6 +26,7 @@ import random
 import signal
 import statistics
 import time
+import urllib.parse
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -128,7 +129,7 @@ class Load:
     """All of the clients."""
 
     def __init__(self, url, rate, held):
-        self.url, self.rate = url, rate
+        self.url, self.rate = urllib.parse.urlsplit(url), rate
         self.report = Report()
         self.stopping = asyncio.Event()
         self.clients = [Held(self, f"held {number}") for number in range(held)]
@@ -154,7 +155,9 @@ class Load:
         start = time.monotonic()
         try:
             websocket = await connect(
-                self.url,
+                # By a name that the host answers to, wherever it is after a reboot.
+                self.url._replace(netloc=f"localhost:{self.url.port}").geturl(),
+                host=self.url.hostname,
                 compression=None,  # it would cost more than all the rest
                 ping_interval=None,  # what a connection shows by its messages, pings need not ask
                 open_timeout=PATIENCE,
