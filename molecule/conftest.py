@@ -160,6 +160,19 @@ def wait(host):
     return until
 
 
+@pytest.fixture(scope="module")
+def confined(host):
+    """Tell, as a function, whether systemd's sandbox is in force for a process, the file systems of its own included."""
+    here = host.check_output("readlink /proc/1/ns/mnt")
+
+    def look(pid):
+        status = host.check_output(f"cat /proc/{pid}/status").splitlines()
+        apart = host.check_output(f"readlink /proc/{pid}/ns/mnt") != here
+        return apart and {"NoNewPrivs:\t1", "Seccomp:\t2"} <= set(status)
+
+    return look
+
+
 class Report(dict):
     """The report of molecule/load/client.py, filled when the load ends."""
 
