@@ -162,12 +162,13 @@ def wait(host):
 
 @pytest.fixture(scope="module")
 def confined(host):
-    """Tell, as a function, whether systemd's sandbox is in force for a process, the file systems of its own included."""
-    here = host.check_output("readlink /proc/1/ns/mnt")
+    """Tell, as a function, whether systemd's sandbox is in force for a process, with file systems of its own."""
+    mounts = "cat /proc/{}/mountinfo"  # ns/mnt of another user's process is not root's to read in a container
+    here = host.check_output(mounts.format(1))
 
     def look(pid):
         status = host.check_output(f"cat /proc/{pid}/status").splitlines()
-        apart = host.check_output(f"readlink /proc/{pid}/ns/mnt") != here
+        apart = host.check_output(mounts.format(pid)) != here
         return apart and {"NoNewPrivs:\t1", "Seccomp:\t2"} <= set(status)
 
     return look
