@@ -25,7 +25,7 @@ def logged(host, echo):
 
 
 @pytest.mark.parametrize(
-    "new", ["install -o www-data -g adm -m 640 /dev/null {log}", "true"], ids=["logrotate", "nginx"]
+    "new", ["true", "install -o www-data -g adm -m 640 /dev/null {log}"], ids=["nginx", "logrotate"]
 )
 def test_nginx_goes_on_in_a_new_log(host, logged, wait, new):
     """The new file is made by logrotate as its configuration says, or by nginx itself."""
