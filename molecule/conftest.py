@@ -165,6 +165,20 @@ def wait(host):
     return until
 
 
+@pytest.fixture(scope="module")
+def confined(host):
+    """Tell, as a function, whether systemd's sandbox is in force for a process, with file systems of its own."""
+    mounts = "cat /proc/{}/mountinfo"  # ns/mnt of another user's process is not root's to read in a container
+    here = host.check_output(mounts.format(1))
+
+    def look(pid):
+        status = host.check_output(f"cat /proc/{pid}/status").splitlines()
+        apart = host.check_output(mounts.format(pid)) != here
+        return apart and {"NoNewPrivs:\t1", "Seccomp:\t2"} <= set(status)
+
+    return look
+
+
 class Report(dict):
     """The report of molecule/load/client.py, filled when the load ends."""
 
