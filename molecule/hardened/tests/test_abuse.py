@@ -41,6 +41,5 @@ def test_each_has_its_answer_and_nothing_is_left(host, pids, wait, open_connecti
 
     before = memory()
     grown = memory() - before
-    # Heaps move by some MiB: tests/test_abuse.py, with more rounds, looks closer. One bomb that has gone off, or the
-    # buffers of all these connections, would be more.
+    # Heaps move by some MiB: tests/test_abuse.py, with more rounds, looks closer. A bomb that has gone off would be more.
     assert grown < 16 * MEBIBYTE
