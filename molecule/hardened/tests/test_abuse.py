@@ -10,7 +10,7 @@ from conftest import AT_ONCE, RATE
 pytestmark = pytest.mark.usefixtures("unharmed")
 
 ROUNDS = 2
-# First, because something is waited for: 5 s by nginx for the rest, 10 s by the app for an answer to its close.
+# First, because the servers wait for something: 5 s by nginx for the rest, 10 s by the app for an answer to its close.
 FIRST = ("handshake: a body of a terabyte", "frames: 10,000 fragments")
 
 
@@ -36,10 +36,10 @@ def test_each_has_its_answer_and_nothing_is_left(host, pids, wait, open_connecti
             found = [pool.submit(answer, what) for what in paced()]
             wrong = {what: back for what, back in (one.result() for one in found) if back != CASES[what][1]}
         assert wrong == {}
-        wait("! ss -xH state connected | grep -q '/run/websockets/echo/.*sock '")
         return int(host.check_output(f"cat {memory_of} | awk '/^Private/ {{sum += $2}} END {{print sum * 1024}}'"))
 
     before = memory()
     grown = memory() - before
+    wait("! ss -xH state connected | grep -q '/run/websockets/echo/.*sock '")
     # Heaps move by some MiB: tests/test_abuse.py, with more rounds, looks closer. A bomb that has gone off would be more.
     assert grown < 16 * MEBIBYTE
