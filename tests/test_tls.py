@@ -247,6 +247,15 @@ def test_names_that_nobody_has_get_no_answer(secure, cut_over, port, plain_port)
         handshake.probe(("127.0.0.1", plain_port), host="other.example")
 
 
+@pytest.mark.parametrize("names", [["localhost"], ["localhost", "127.0.0.1"]], ids=["names", "an address too"])
+def test_nor_do_they_behind_the_handshake_of_another(secure, cut_over, port, names):  # noqa: F811
+    cut_over(secure(server_name=names))
+    with socket.create_connection(("127.0.0.1", port), 10) as plain:
+        client = tls.context().wrap_socket(plain, server_hostname="localhost")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n")
+        assert client.recv(4096) == b""
+
+
 def test_names_that_nobody_has_get_no_answer_without_tls(started, cut_over, port):  # noqa: F811
     cut_over(started(1))
     handshake.probe(("127.0.0.1", port), host="localhost")
