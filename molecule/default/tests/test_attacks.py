@@ -49,6 +49,7 @@ OF_THE_SANDBOX = {
     "see the other app's processes": ("load('os').path.exists('/proc/{pid}')", "False"),
     "read a key that somebody has made readable": ("open('/etc/ssl/private/open.key').read()", NO),
     "read nginx's configuration": ("load('os').listdir('/etc/nginx')", NO),
+    "see nginx's logs": ("load('os').listdir('/var/log/nginx')", NO),
     "see what others have in /tmp": ("load('os').path.exists('/tmp/of-the-host')", "False"),
     "see devices": ("load('os').path.exists('/dev/console')", "False"),
     "write into /usr": ("open('/usr/bin/mine', 'w')", "OSError: [Errno 30]"),

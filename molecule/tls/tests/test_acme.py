@@ -69,7 +69,8 @@ def test_it_is_renewed_by_itself(host):
     assert "nginx -s reload" in host.file("/etc/letsencrypt/renewal/websockets-echo.conf").content_string
 
 
-def test_a_renewal_does_not_cut_a_client(host, address, open_websocket):
+def test_a_renewal_does_not_cut_a_client(host, address, open_websocket, confined):
+    assert confined(host.check_output("cat /run/nginx.pid"))
     before = shown(address)
     with open_websocket() as held:
         assert says(held, "before")
