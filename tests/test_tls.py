@@ -311,6 +311,16 @@ def test_a_new_certificate_does_not_cut_a_client(secure, cut_over, nginx_folder,
     assert cut_over(made)["changed"] is False
 
 
+def test_a_new_certificate_is_noticed_behind_the_proxy_protocol(secure, cut_over, nginx_folder):  # noqa: F811
+    paths = {"tls_certificate": f"{nginx_folder}/a.crt", "tls_key": f"{nginx_folder}/a.key"}
+    made = secure(tls="files", **paths, proxy_protocol=True, trusted_proxies=["127.0.0.3"])
+    for changed in (True, True, False):
+        if changed:
+            for text, path in zip(tls.make(["localhost"], folder=nginx_folder), paths.values(), strict=True):
+                Path(path).write_text(text)
+        assert cut_over(made)["changed"] is changed
+
+
 def test_a_key_from_the_inputs_is_roots_alone_and_never_shown(secure, cut_over, nginx_folder, port):  # noqa: F811
     certificate_, key = tls.make(["localhost"], folder=nginx_folder)
     made = secure(tls="files", tls_certificate=certificate_, tls_key=key)

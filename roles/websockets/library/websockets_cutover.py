@@ -201,7 +201,9 @@ def cut_over(module, release):
         fail(module, release, old, f"nginx refuses the new configuration; the working one is untouched:\n{error}")
     # Somebody has put another certificate there: nginx has the one that it read.
     known = tls.first(certificate["certificate"]) if certificate else None
-    shown = tls.shown(module.params["address"], module.params["probe"]["host"]) if known else None
+    probe = module.params["probe"]
+    first = handshake.PROXY if probe["proxy_protocol"] else b""
+    shown = tls.shown(module.params["address"], probe["host"], first) if known else None
     stale = bool(shown) and shown != known
     if module.check_mode:
         module.exit_json(changed=bool(files) or swap or stale or due, diff=diff)

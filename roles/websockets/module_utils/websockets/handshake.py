@@ -19,6 +19,9 @@ _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 # What nginx adds: an app that does not like it is to fail at its gate, not with clients.
 FORWARDED = {"X-Real-IP": "127.0.0.1", "X-Forwarded-For": "127.0.0.1"}
 
+# The PROXY protocol's first line for a connection that is nobody else's than our own.
+PROXY = b"PROXY UNKNOWN\r\n"
+
 
 class HandshakeError(Exception):
     """The server did not do what a WebSocket server does; the message says what it did instead."""
@@ -53,7 +56,7 @@ def probe(
     try:
         connection.open(address, sources)
         if proxy_protocol and not isinstance(address, str):
-            connection.socket.sendall(b"PROXY UNKNOWN\r\n")  # nobody else's connection than our own
+            connection.socket.sendall(PROXY)
         if certificate:
             connection.secure(host, certificate)
         connection.upgrade(host, path, {**({"Origin": origin} if origin else {}), **(headers or {})})

@@ -132,10 +132,14 @@ def context():
     return made
 
 
-def shown(address, name, timeout=5.0):
-    """Return the certificate that a server shows for a name, as DER; None if it shows none."""
+def shown(address, name, before=b"", timeout=5.0):
+    """Return the certificate that a server shows for a name, as DER; None if it shows none.
+
+    :param before: what the server wants before TLS begins
+    """
     try:
         plain = socket.create_connection(tuple(address), timeout)
+        plain.sendall(before)
         with plain, context().wrap_socket(plain, server_hostname=name) as connection:
             return connection.getpeercert(binary_form=True)
     except OSError:
