@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-import urllib.parse
+import urllib.request
 
 import pytest
 from websockets.asyncio.client import connect
@@ -43,8 +43,18 @@ class App:
 
     @property
     def url(self):
-        # The one address that the test host is reached at from here.
-        return f"ws://{self.host.check_output('hostname -I').split()[0]}:{self.port}/"
+        return f"ws://localhost:{self.port}/"
+
+    @property
+    def address(self):
+        # The one that the test host is reached at from here. After a reboot it may be another one; the name stays.
+        return self.host.check_output("hostname -I").split()[0]
+
+    def get(self, path="", **headers):
+        """Ask for something that is no WebSocket."""
+        headers |= {"Host": f"localhost:{self.port}"}
+        request = urllib.request.Request(f"http://{self.address}:{self.port}/{path}", headers=headers)
+        return urllib.request.urlopen(request, timeout=10)
 
     def pids(self):
         """Return {process: pid} as supervisord sees them."""
@@ -134,19 +144,15 @@ def deploy(play):
 
 @pytest.fixture
 def client():
-    """Run a coroutine function with a connection to a URL; without one, see that a message comes back."""
+    """Run a coroutine function with a connection to an app; without one, see that a message comes back."""
 
     async def say_hello(websocket):
         await websocket.send("still there?")
         assert await websocket.recv() == "still there?"
 
-    def run(url, talk=say_hello, **options):
-        parts = urllib.parse.urlsplit(url)
-
+    def run(app, talk=say_hello, **options):
         async def session():
-            # By a name that the host answers to, wherever it is after a reboot.
-            url = parts._replace(netloc=f"localhost:{parts.port}").geturl()
-            async with connect(url, host=parts.hostname, **options) as websocket:
+            async with connect(app.url, host=app.address, **options) as websocket:
                 return await talk(websocket)
 
         return asyncio.run(session())
@@ -210,7 +216,8 @@ def load(request, name, echo):
         path, report = folder / f"{experiment}-{name}.json", Report()
         path.unlink(missing_ok=True)
         limits = [f"--rate={rate}", f"--held={held}", f"--seconds={seconds}"]
-        command = [sys.executable, MOLECULE / "load" / "client.py", echo.url, *limits, "--report", path]
+        where = [echo.url, f"--address={echo.address}"]
+        command = [sys.executable, MOLECULE / "load" / "client.py", *where, *limits, "--report", path]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
             try:
                 assert client.stdout.readline() == "ready\n"

@@ -1,7 +1,7 @@
 """Clients of a WebSocket echo server under whose eyes it is deployed, scaled and broken.
 
-``python client.py ws://HOST:8080/ --rate 200 --held 400 --report FILE`` does two things until it gets SIGTERM or
-SIGINT, and for ``--seconds`` at most:
+``python client.py ws://NAME:8080/ --address ADDRESS --rate 200 --held 400 --report FILE`` does two things until it gets
+SIGTERM or SIGINT, and for ``--seconds`` at most:
 
 - It opens ``--rate`` new connections a second, evenly. Each sends one message, waits for it and closes with 1000.
 - It holds ``--held`` connections that talk: one numbered message a second each, spread evenly. When one of them is
@@ -26,7 +26,6 @@ import random
 import signal
 import statistics
 import time
-import urllib.parse
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -128,8 +127,8 @@ class Report:
 class Load:
     """All of the clients."""
 
-    def __init__(self, url, rate, held):
-        self.url, self.rate = urllib.parse.urlsplit(url), rate
+    def __init__(self, url, address, rate, held):
+        self.url, self.address, self.rate = url, address, rate
         self.report = Report()
         self.stopping = asyncio.Event()
         self.clients = [Held(self, f"held {number}") for number in range(held)]
@@ -155,9 +154,8 @@ class Load:
         start = time.monotonic()
         try:
             websocket = await connect(
-                # By a name that the host answers to, wherever it is after a reboot.
-                self.url._replace(netloc=f"localhost:{self.url.port}").geturl(),
-                host=self.url.hostname,
+                self.url,
+                host=self.address,
                 compression=None,  # it would cost more than all the rest
                 ping_interval=None,  # what a connection shows by its messages, pings need not ask
                 open_timeout=PATIENCE,
@@ -293,12 +291,13 @@ class Held:
 async def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
+    parser.add_argument("--address", required=True)
     parser.add_argument("--rate", type=int, default=200, help="new connections a second (default %(default)s)")
     parser.add_argument("--held", type=int, default=400, help="connections that stay (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=900, help="the longest that it runs (default %(default)s)")
     parser.add_argument("--report", required=True, metavar="FILE")
     arguments = parser.parse_args()
-    load = Load(arguments.url, arguments.rate, arguments.held)
+    load = Load(arguments.url, arguments.address, arguments.rate, arguments.held)
     for end in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(end, load.stopping.set)
     try:

@@ -84,7 +84,7 @@ def attempt(asgi, echo, client):
             await websocket.send(f"attempt {expression.format(**words)}")
             return await websocket.recv()
 
-        return client(asgi.url, talk)
+        return client(asgi, talk)
 
     return run
 

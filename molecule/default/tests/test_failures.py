@@ -12,7 +12,7 @@ def unharmed(echo, client):
     before = echo.release, echo.pids()
     yield
     assert (echo.release, echo.pids()) == before
-    client(echo.url)
+    client(echo)
 
 
 def test_release_that_does_not_start_gets_no_traffic(host, deploy, unharmed):

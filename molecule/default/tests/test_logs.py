@@ -1,7 +1,6 @@
 """Logs are rotated, whoever does it: in a sandbox nginx and supervisord still have the rights that it takes."""
 
 import time
-import urllib.request
 
 import pytest
 
@@ -12,14 +11,11 @@ LOG = "/var/log/nginx/access.log"
 def logged(host, echo):
     """Make requests until one is in nginx's log: its workers open a new one each in its own time."""
 
-    url = echo.url.replace("ws:", "http:")
-
     def until(word, seconds=15):
         deadline = time.monotonic() + seconds
         while host.run(f"grep -q {word} {LOG}").rc != 0:
             assert time.monotonic() < deadline, host.run("tail -n 5 /var/log/nginx/error.log").stdout
-            request = urllib.request.Request(f"{url}healthz", headers={"User-Agent": word})
-            urllib.request.urlopen(request, timeout=10).close()
+            echo.get("healthz", **{"User-Agent": word}).close()
 
     return until
 
@@ -46,5 +42,5 @@ def test_supervisord_begins_a_new_log(asgi, client, wait):
         await websocket.send("attempt load('sys').stdout.write('x' * (10 * 1024 * 1024 + 1))")
         await websocket.recv()
 
-    client(asgi.url, talk)
+    client(asgi, talk)
     wait(f"ls /var/log/websockets/asgi/*-{asgi.release}.log.1")

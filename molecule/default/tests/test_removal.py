@@ -2,7 +2,7 @@
 
 
 def test_removed_app_is_gone_and_the_other_has_not_noticed(host, echo, asgi, play, client):
-    client(asgi.url)
+    client(asgi)
     before = echo.release, echo.pids()
     removed = play("remove", websockets_app="asgi", app_to_remove="asgi")
     assert removed.returncode == 0, removed.stdout
@@ -12,7 +12,7 @@ def test_removed_app_is_gone_and_the_other_has_not_noticed(host, echo, asgi, pla
     assert "asgi" not in host.check_output("supervisorctl status")
     assert not host.socket("tcp://0.0.0.0:8081").is_listening
     assert (echo.release, echo.pids()) == before
-    client(echo.url)
+    client(echo)
 
 
 def test_app_of_another_name_is_not_removed(play):

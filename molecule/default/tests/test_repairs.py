@@ -61,4 +61,4 @@ def test_the_next_run_puts_it_right(host, name, echo, client, deploy, look, wait
     # Processes that answer are STARTING for a second.
     wait(f"supervisorctl status | grep -c '^echo-.*RUNNING' | grep -qx {echo.numprocs}")
     assert look() == before
-    client(echo.url)
+    client(echo)

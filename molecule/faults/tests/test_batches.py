@@ -49,4 +49,4 @@ def test_next_run_brings_both_to_the_same(play, version, tmp_path, host, echo, c
     done = play("site", limit=BOTH, websockets_serial=1, **version("pair", size=5_000_000))
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("PLAY [Deploy]") == 2
-    client(echo.url)
+    client(echo)

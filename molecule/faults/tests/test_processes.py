@@ -79,7 +79,7 @@ def test_restarted_service_serves_again(host, load, whole, echo, client, service
     with load(f"restart-{service}", rate=100, held=40):
         host.check_output(f"systemctl restart {service}")
         whole()
-        client(echo.url)
+        client(echo)
 
 
 def test_reinstalled_supervisor_runs_what_it_ran(host, echo, load, whole, client):
@@ -87,7 +87,7 @@ def test_reinstalled_supervisor_runs_what_it_ran(host, echo, load, whole, client
     with load("reinstall", rate=100, held=40):
         host.check_output("DEBIAN_FRONTEND=noninteractive apt-get install --reinstall --yes --quiet supervisor")
         whole(seconds=30)
-        client(echo.url)
+        client(echo)
     assert echo.release == release
 
 
@@ -96,7 +96,7 @@ def test_lost_sockets_are_back_after_the_next_run(host, echo, deploy, client, wh
     run = deploy()
     assert run.returncode == 0, run.stdout
     whole()
-    client(echo.url)
+    client(echo)
     assert deploy().stdout.count("changed=0") == 1
 
 
@@ -107,7 +107,7 @@ def test_rebooted_host_serves_the_same_release_without_ansible(host, echo, wait,
     wait_for_ssh(host)
     whole()
     assert echo.release == release
-    client(echo.url)
+    client(echo)
 
 
 def test_status_says_what_has_happened(host, echo, play, tmp_path, whole):
