@@ -39,7 +39,7 @@ def test_an_input_is_described_and_typed(name):
 
 @pytest.mark.parametrize("name", SPEC)
 def test_an_input_is_used(name):
-    """Checking an input is not using it: module_utils/websockets/inputs.py counts only for what it derives."""
+    """Checking an input is not using it: module_utils/websockets/inputs.py counts only for where a rollback goes."""
     used = [
         *ROLE.glob("tasks/*.yml"),
         *ROLE.glob("templates/*"),
@@ -47,7 +47,7 @@ def test_an_input_is_used(name):
         *ROOT.glob("playbooks/*.yml"),
     ]
     texts = [path.read_text() for path in used]
-    derived = (ROLE / "module_utils/websockets/release.py").read_text()
+    derived = "".join((ROLE / f"module_utils/websockets/{name}.py").read_text() for name in ("release", "site"))
     derived += (ROLE / "module_utils/websockets/inputs.py").read_text().split("\ndef go_back(")[-1]
     short = name.removeprefix("websockets_")
     assert any(re.search(rf"\b{name}\b", text) for text in [*texts, derived]) or f'"{short}"' in derived

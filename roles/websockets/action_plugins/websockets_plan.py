@@ -18,7 +18,7 @@ from ansible.template import trust_as_template
 # Ansible finds a role's module_utils for modules only, not for plugins on the control node.
 ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), "module_utils"))
 from ansible.module_utils.websockets import inputs as rules  # noqa: E402
-from ansible.module_utils.websockets import release, sandbox, sizing, source, tls  # noqa: E402
+from ansible.module_utils.websockets import release, sandbox, site, sizing, source, tls  # noqa: E402
 
 # Inputs that may hold a password: no result carries them.
 _SECRET = (
@@ -71,17 +71,17 @@ class ActionModule(ActionBase):
             requirements = source.requirements(folder, found)
             code = {"folder": folder, "scan": kept}
 
-        certificate = rules.tls(inputs)
-        in_inputs = rules.is_pem(inputs["websockets_tls_key"])
+        certificate = site.tls(inputs)
+        in_inputs = site.is_pem(inputs["websockets_tls_key"])
         if in_inputs:
             _stop_at(_examine(inputs, certificate))
         run = _this_run()
         probe = {
-            "host": rules.host_header(inputs["websockets_server_name"]),
+            "host": site.host_header(inputs["websockets_server_name"]),
             "path": inputs["websockets_gate_path"],
             "message": inputs["websockets_gate_message"],
             "timeout": inputs["websockets_gate_timeout"],
-            "origin": rules.proof_origin(inputs),
+            "origin": site.proof_origin(inputs),
             "proxy_protocol": inputs["websockets_proxy_protocol"],
             "certificate": certificate.get("certificate", ""),
         }
@@ -126,15 +126,15 @@ class ActionModule(ActionBase):
             "purpose": purpose,
             "group": host["group"] or derived["user"],
             "probe": probe,
-            "address": rules.connect_address(inputs["websockets_listen"]),
-            "plain": rules.plain_listen(inputs),
-            "authority_port": rules.authority_port(inputs),
+            "address": site.connect_address(inputs["websockets_listen"]),
+            "plain": site.plain_listen(inputs),
+            "authority_port": site.authority_port(inputs),
             "options_there": host["listens"].get(inputs["websockets_listen"], {}).get("options", False),
-            "refused": rules.refused(inputs, host),
+            "refused": site.refused(inputs, host),
             "tls": certificate,
-            "pair": rules.pair(app),
-            "url": rules.url(inputs),
-            "origins": rules.origins(inputs),
+            "pair": site.pair(app),
+            "url": site.url(inputs),
+            "origins": site.origins(inputs),
             "sizes": sizing.sizes(
                 inputs["websockets_max_connections"],
                 inputs["websockets_message_size"],
@@ -205,7 +205,7 @@ class ActionModule(ActionBase):
             "app": inputs["websockets_app"],
             "user": inputs["websockets_user"],
             "python": inputs["websockets_python"],
-            "listens": rules.listens(inputs),
+            "listens": site.listens(inputs),
             "minfds": sizing.process_needs(inputs["websockets_max_connections"]),
             "worker_connections": sizing.worker_needs(inputs["websockets_max_connections"]),
             "keep_releases": inputs["websockets_keep_releases"],

@@ -17,7 +17,7 @@ import stat
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import handshake, inputs, lock, release, sandbox, tls
+from ansible.module_utils.websockets import handshake, lock, release, sandbox, site, tls
 from ansible.module_utils.websockets.supervisor import DOWN, Supervisor, SupervisorError
 
 DOCUMENTATION = """
@@ -80,7 +80,7 @@ def missing(packages):
 
 def listener(listen):
     """Return who keeps nginx from listening there: a program's name, or the kernel's reason; empty if nobody."""
-    address, port = inputs.listen_address(listen)
+    address, port = site.listen_address(listen)
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if attempt.family == socket.AF_INET6:
@@ -126,7 +126,7 @@ def servers(app):
             text = file.read()
         if name != app:
             pairs = re.findall(r"^\s*listen\s+([^;\s]+)[^;]*;\s*server_name\s+([^;]+);", text, re.M)
-            found[name] = [server for listen, names in pairs for server in inputs.server(listen, names.split())]
+            found[name] = [server for listen, names in pairs for server in site.server(listen, names.split())]
     return found
 
 
@@ -153,7 +153,7 @@ def others_at(app, listen):
             listens = re.findall(r"^[^#\n]*?\blisten\s+([^;\s]+)([^;]*);", file.read(), re.M)
         for address, options in listens:
             with contextlib.suppress(ValueError):
-                if inputs.listen_address(address.removeprefix("*:")) != inputs.listen_address(listen):
+                if site.listen_address(address.removeprefix("*:")) != site.listen_address(listen):
                     continue
                 # Another app's site that comes first has refused all names before; it is no catch-all of anybody's.
                 first = "/conf.d/" in path and name < own and not name.startswith("websockets-")

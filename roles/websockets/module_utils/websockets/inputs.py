@@ -11,7 +11,7 @@ import ipaddress
 import re
 import shlex
 
-from ansible.module_utils.websockets import acme, nginx, sizing
+from ansible.module_utils.websockets import site, sizing
 
 PLACEHOLDERS = ("socket", "venv", "release", "ping_interval", "backlog")
 # Unix socket paths: sun_path is 108 bytes with its terminating zero (unix(7)).
@@ -28,11 +28,9 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?", re.ASCII
 )
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _NETWORK = re.compile(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?", re.ASCII)
 _EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
 TLS = ("none", "files", "self-signed", "acme")
-_LISTEN = re.compile(r"(?:(?P<v4>[0-9.]+):|\[(?P<v6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})")
 # One token that the whole role replaces, so that braces of other meaning (JSON, say) stay as they are.
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
@@ -58,44 +56,6 @@ def unknown(names, known):
             " A variable of your own needs another prefix than websockets_."
         )
     return problems
-
-
-def listen_address(listen):
-    """Return (address, port) of an nginx ``listen`` value; the address of a bare port is ``0.0.0.0``."""
-    match = _LISTEN.fullmatch(listen)
-    if not match or not 1 <= int(match["port"]) <= 65535:
-        raise ValueError(listen)
-    address = ipaddress.ip_address(match["v6"] or match["v4"] or "0.0.0.0")
-    return str(address), int(match["port"])
-
-
-def connect_address(listen):
-    """Return the [address, port] at which this host itself reaches an nginx that listens there."""
-    address, port = listen_address(listen)
-    return [{"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address), port]
-
-
-def host_header(server_name):
-    """Return a host name that nginx's ``server_name`` matches."""
-    return server_name[0].replace("*", "any", 1)
-
-
-def url(inputs):
-    """Return the URL that a client opens."""
-    scheme, usual = ("wss", 443) if tls_mode(inputs) != "none" else ("ws", 80)
-    name = inputs["websockets_server_name"][0]
-    return f"{scheme}://{name}{_port(inputs['websockets_listen'], usual)}{inputs['websockets_gate_path']}"
-
-
-def _port(listen, usual):
-    """Return what a URL says of the port."""
-    port = listen_address(listen)[1]
-    return "" if port == usual else f":{port}"
-
-
-def server(listen, server_name):
-    """Return what has to be unlike another app's: the address, port and name of an nginx server."""
-    return [f"{':'.join(map(str, listen_address(listen)))} {name.lower()}" for name in server_name]
 
 
 def check(inputs):
@@ -184,7 +144,7 @@ def check(inputs):
         if variable == "websockets_listen_plain" and inputs[variable] in ("", "none"):
             continue
         try:
-            listen_address(inputs[variable])
+            site.listen_address(inputs[variable])
         except ValueError:
             bad(variable, "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535.")
     if not inputs["websockets_server_name"]:
@@ -211,7 +171,7 @@ def check(inputs):
 
 def _is_auth_url(url):
     match = re.fullmatch(r"http://([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/[\w./~%&=?+-]*", url, re.ASCII)
-    return bool(match) and _is_address(match[1].strip("[]")) and 1 <= int((match[2] or ":80")[1:]) <= 65535
+    return bool(match) and site.is_address(match[1].strip("[]")) and 1 <= int((match[2] or ":80")[1:]) <= 65535
 
 
 def _check_proxies(inputs, bad):
@@ -236,7 +196,7 @@ def _check_proxies(inputs, bad):
 def _check_origins(inputs, bad):
     for origin in inputs["websockets_origins"]:
         match = _ORIGIN.fullmatch(origin)
-        default = match and str(_DEFAULT_PORTS.get(match["scheme"])) == match["port"]
+        default = match and str(site.DEFAULT_PORTS.get(match["scheme"])) == match["port"]
         if origin != "*" and (not match or default or int(match["port"] or 0) > 65535):
             bad(
                 "websockets_origins",
@@ -256,7 +216,7 @@ def _check_origins(inputs, bad):
             f"{wild[0]} of websockets_server_name does not say which pages may connect; name their origins, or use"
             ' ["*"] for any.',
         )
-    allowed = origins(inputs)
+    allowed = site.origins(inputs)
     for name, value in inputs["websockets_gate_headers"].items():
         if str(name).lower() == "origin" and allowed and str(value) not in allowed:
             bad(
@@ -269,7 +229,7 @@ def _check_origins(inputs, bad):
 
 def _check_tls(inputs, bad):
     mode = inputs["websockets_tls"]
-    if not mode and tls_mode(inputs) == "none" and not _is_loopback(inputs["websockets_listen"]):
+    if not mode and site.tls_mode(inputs) == "none" and not site.is_loopback(inputs["websockets_listen"]):
         bad(
             "websockets_tls",
             f"clients come from outside to websockets_listen ({inputs['websockets_listen']}). Use acme (a certificate"
@@ -278,31 +238,35 @@ def _check_tls(inputs, bad):
         )
     elif mode and mode not in TLS:
         bad("websockets_tls", "use acme, files, self-signed or none.")
-    mode = tls_mode(inputs)
+    mode = site.tls_mode(inputs)
     for variable, what in (("websockets_tls_certificate", "certificate"), ("websockets_tls_key", "key")):
         value, shown = inputs[variable], SECRET if what == "key" and inputs[variable] else inputs[variable]
         if mode != "files" and value:
             bad(variable, "it is for websockets_tls: files only; leave it out.", shown)
-        elif mode == "files" and not (is_pem(value) or re.fullmatch(r"/[\w./@+-]+", value)):
+        elif mode == "files" and not (site.is_pem(value) or re.fullmatch(r"/[\w./@+-]+", value)):
             bad(variable, f"name the {what}'s absolute path on the host, or give its PEM text.", shown)
-    if mode == "files" and is_pem(inputs["websockets_tls_certificate"]) != is_pem(inputs["websockets_tls_key"]):
+    if mode == "files" and site.is_pem(inputs["websockets_tls_certificate"]) != site.is_pem(
+        inputs["websockets_tls_key"]
+    ):
         bad("websockets_tls_key", "give the certificate and its key in the same way, as paths or as PEM text.", SECRET)
     if mode == "none" and inputs["websockets_listen_plain"] not in ("", "none"):
         bad("websockets_listen_plain", "without TLS all is plain; use websockets_listen, or set websockets_tls.")
     if mode == "none" and inputs["websockets_hsts"]:
         bad("websockets_hsts", "it is a promise of TLS; set websockets_tls.")
     _check_range(inputs, bad, "websockets_hsts", 0, 315360000)
-    if plain_listen(inputs) and listen_address(plain_listen(inputs)) == listen_address(inputs["websockets_listen"]):
+    if site.plain_listen(inputs) and site.listen_address(site.plain_listen(inputs)) == site.listen_address(
+        inputs["websockets_listen"]
+    ):
         bad("websockets_listen_plain", "that is where TLS is (websockets_listen); use another port.")
     if not re.fullmatch(r"https://[^\s'\"]+", inputs["websockets_acme_directory"]):
         bad("websockets_acme_directory", "use the https URL of an authority's directory.")
     if inputs["websockets_acme_email"] and not _EMAIL.fullmatch(inputs["websockets_acme_email"]):
         bad("websockets_acme_email", "use an address such as ops@example.com.")
     if mode == "acme":
-        if not plain_listen(inputs):
+        if not site.plain_listen(inputs):
             bad("websockets_listen_plain", "the authority asks this host over plain HTTP; use 80.")
         for name in inputs["websockets_server_name"]:
-            if name.startswith("*.") or "." not in name or _is_address(name):
+            if name.startswith("*.") or "." not in name or site.is_address(name):
                 bad("websockets_server_name", "an authority asks for names such as ws.example.com over HTTP.", name)
 
 
@@ -392,9 +356,9 @@ def check_host(inputs, host):
                 "there is no Python >= 3.9 there on the host; install it, or use /usr/bin/python3.",
             )
         )
-    secure = tls_mode(inputs) != "none"
+    secure = site.tls_mode(inputs) != "none"
     mine = []
-    for listen in listens(inputs):
+    for listen in site.listens(inputs):
         variable = "websockets_listen" if listen == inputs["websockets_listen"] else "websockets_listen_plain"
         found = host["listens"].get(listen, {})
         if found.get("listener"):
@@ -408,7 +372,7 @@ def check_host(inputs, host):
         if found.get("proxy_protocol", proxied) != proxied:
             remedy = f"another site has {not proxied} at {listen}, and nginx has one for both; use another port."
             problems.append(problem("websockets_proxy_protocol", proxied, remedy))
-        mine += server(listen, inputs["websockets_server_name"])
+        mine += site.server(listen, inputs["websockets_server_name"])
     if host["certificate"].get("problem"):
         variable = f"websockets_tls_{host['certificate']['about']}"
         problems.append(f"{variable} (on the host): {host['certificate']['problem']}")
@@ -450,107 +414,3 @@ def go_back(inputs, host):
     else:
         why = f"{target} is not on this host or has never been live; {can}"
     raise InputError(problem("websockets_rollback_to", named, why))
-
-
-def origins(inputs):
-    """Return the values of the header ``Origin`` that nginx lets in, an empty one for none; nothing if it lets in any."""
-    allowed = inputs["websockets_origins"]
-    if allowed == ["*"]:
-        return []
-    if not allowed:
-        port = listen_address(inputs["websockets_listen"])[1]
-        ports = [""] if port in _DEFAULT_PORTS.values() else ["", f":{port}"]
-        names = [name.lower() for name in inputs["websockets_server_name"]]
-        # Without TLS here it may be in front.
-        schemes = ["https", "http"] if tls_mode(inputs) == "none" else ["https"]
-        allowed = [f"{scheme}://{name}{port}" for name in names for scheme in schemes for port in ports]
-    return allowed if inputs["websockets_origin_required"] else ["", *allowed]
-
-
-def proof_origin(inputs):
-    """Return the ``Origin`` that the role's own handshake needs, empty where it needs none or has one already."""
-    given = {name.lower() for name in map(str, inputs["websockets_gate_headers"])}
-    return origins(inputs)[0] if inputs["websockets_origin_required"] and "origin" not in given else ""
-
-
-# What follows from the inputs about TLS
-
-
-def tls_mode(inputs):
-    """Return where the certificate comes from, ``none`` without TLS."""
-    return inputs["websockets_tls"] or "none"
-
-
-def is_pem(text):
-    return "-----BEGIN " in text
-
-
-def _is_address(name):
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(listen):
-    return ipaddress.ip_address(listen_address(listen)[0]).is_loopback
-
-
-def plain_listen(inputs):
-    """Return where nginx listens for plain HTTP beside TLS, empty if nowhere."""
-    given, listen = inputs["websockets_listen_plain"], inputs["websockets_listen"]
-    if tls_mode(inputs) == "none" or given == "none":
-        return ""
-    if not given and (listen_address(listen)[1] == 443 or tls_mode(inputs) == "acme"):
-        return re.sub(r"[0-9]+$", "80", listen)
-    return given
-
-
-def listens(inputs):
-    """Return all that nginx listens at for the app."""
-    return [inputs["websockets_listen"], *filter(None, [plain_listen(inputs)])]
-
-
-def authority_port(inputs):
-    """Return what a URL of the app says of the port of TLS."""
-    return _port(inputs["websockets_listen"], 443)
-
-
-def pair(app):
-    """Return the paths of the certificate that the role writes for an app, and of its key."""
-    return [f"{nginx.FOLDER}/websockets/{app}{ending}" for ending in (".crt", nginx.KEY)]
-
-
-def tls(inputs):
-    """Return the certificate that nginx shows for the app, as paths on the host; empty without TLS."""
-    app, mode = inputs["websockets_app"], tls_mode(inputs)
-    if mode == "none":
-        return {}
-    certificate, key = pair(app)
-    if mode == "acme":
-        certificate, key = (f"{acme.FOLDER}/live/{acme.lineage(app)}/{name}.pem" for name in ("fullchain", "privkey"))
-    elif mode == "files" and not is_pem(inputs["websockets_tls_key"]):
-        certificate, key = inputs["websockets_tls_certificate"], inputs["websockets_tls_key"]
-    return {
-        "mode": mode,
-        "certificate": certificate,
-        "key": key,
-        "names": [host_header([name]) for name in inputs["websockets_server_name"]],
-        "given": is_pem(inputs["websockets_tls_key"]),
-        "webroot": acme.WEBROOT,
-        "directory": inputs["websockets_acme_directory"],
-        "email": inputs["websockets_acme_email"],
-    }
-
-
-def refused(inputs, host):
-    """Return where a server of the app's refuses the names that nobody has: where nobody else is asked for them."""
-    secure = tls_mode(inputs) != "none"
-    # A client that has only an address names no server in TLS (RFC 6066).
-    named = not any(map(_is_address, inputs["websockets_server_name"]))
-    return [
-        {"listen": listen, "tls": secure and listen == inputs["websockets_listen"], "named": named}
-        for listen in listens(inputs)
-        if not host["listens"].get(listen, {}).get("default")
-    ]
