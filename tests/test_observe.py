@@ -225,13 +225,16 @@ def test_services_of_systemd(tmp_path, monkeypatch, supervisor, idle, stale):
     (tmp_path / "systemctl").write_text(f"#!/bin/sh\ncat <<E\n{shown}\nE\n")
     (tmp_path / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert observe.services("systemd") == {"idle_services": idle, "stale_units": stale}
+    assert observe.services(observe.units("systemd", False)) == {"idle_services": idle, "stale_units": stale}
 
 
 def test_a_systemd_that_does_not_answer_runs_no_services(tmp_path, monkeypatch):
     (tmp_path / "systemctl").symlink_to("/bin/false")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert observe.services("systemd") == {"idle_services": ["nginx", "supervisor"], "stale_units": False}
+    assert observe.services(observe.units("systemd", False)) == {
+        "idle_services": ["nginx", "supervisor"],
+        "stale_units": False,
+    }
 
 
 # The machine

@@ -117,13 +117,22 @@ def owners(port):
     return names
 
 
+def texts(*patterns):
+    """Yield path and text of the files of these patterns, in the order of an include; not of those that are not there."""
+    for path in (path for pattern in patterns for path in sorted(glob.glob(pattern))):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                text = file.read()
+        except OSError:
+            continue
+        yield path, text
+
+
 def servers(app):
     """Return {app: its servers} of the other apps that this role has put behind nginx here."""
     found = {}
-    for path in glob.glob("/etc/nginx/conf.d/websockets-*.conf"):
+    for path, text in texts("/etc/nginx/conf.d/websockets-*.conf"):
         name = os.path.basename(path)[len("websockets-") : -len(".conf")]
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
         if name != app:
             pairs = re.findall(r"^\s*listen\s+([^;\s]+)[^;]*;\s*server_name\s+([^;]+);", text, re.M)
             found[name] = [server for listen, names in pairs for server in site.server(listen, names.split())]
@@ -144,14 +153,11 @@ def others_at(app, listen):
     that, both missing where nobody listens.
     """
     found, own = {"options": False, "default": False}, f"websockets-{app}.conf"
-    # As nginx includes them.
-    for path in [*sorted(glob.glob("/etc/nginx/conf.d/*.conf")), *sorted(glob.glob("/etc/nginx/sites-enabled/*"))]:
+    for path, text in texts("/etc/nginx/conf.d/*.conf", "/etc/nginx/sites-enabled/*"):
         name = os.path.basename(path)
         if name == own:
             continue
-        with open(path, encoding="utf-8") as file:
-            listens = re.findall(r"^[^#\n]*?\blisten\s+([^;\s]+)([^;]*);", file.read(), re.M)
-        for address, options in listens:
+        for address, options in re.findall(r"^[^#\n]*?\blisten\s+([^;\s]+)([^;]*);", text, re.M):
             with contextlib.suppress(ValueError):
                 if site.listen_address(address.removeprefix("*:")) != site.listen_address(listen):
                     continue
@@ -179,14 +185,8 @@ def certificate(wanted):
 
 def largest(directive, *patterns):
     """Return the largest number that a directive has in these files, 0 where it is in none."""
-    found = [0]
-    for path in (path for pattern in patterns for path in glob.glob(pattern)):
-        try:
-            with open(path, encoding="utf-8") as file:
-                found += map(int, re.findall(rf"^{directive}\s*=\s*(\d+)", file.read(), re.M))
-        except OSError:
-            continue
-    return max(found)
+    numbers = (re.findall(rf"^{directive}\s*=\s*(\d+)", text, re.M) for _, text in texts(*patterns))
+    return max((int(number) for some in numbers for number in some), default=0)
 
 
 def minfds():
@@ -276,20 +276,29 @@ _NEIGHBOURS = {
 def neighbours(service):
     """Return the files that give a service something to do which is not of this role."""
     patterns, sign = _NEIGHBOURS[service]
-    found = []
-    for path in (path for pattern in patterns for path in sorted(glob.glob(pattern))):
-        if os.path.basename(path).startswith("websockets"):
-            continue
-        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-            if re.search(sign, file.read(), re.M):
-                found.append(path)
-    return found
+    return [
+        path
+        for path, text in texts(*patterns)
+        if not os.path.basename(path).startswith("websockets") and re.search(sign, text, re.M)
+    ]
 
 
-def sandboxes(init):
+def units(init, acme):
+    """Return {name: properties} of the units that have to run, as systemd shows them; None without systemd."""
+    if init != "systemd":
+        return None
+    names = [*sandbox.SERVICES, *(["certbot.timer"] if acme else [])]
+    properties = "Id,ActiveState,ActiveEnterTimestamp,UnitFileState,NeedDaemonReload"
+    asked = ["systemctl", "show", "--timestamp=unix", f"--property={properties}", *names]
+    shown = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    found = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.strip().split("\n\n") if unit]
+    return dict.fromkeys(names, {}) | {unit["Id"].removesuffix(".service"): unit for unit in found}
+
+
+def sandboxes(units):
     """Return of each service whether the role has it in a sandbox (``on``), whether what the file says comes into force
     at its next start only (``late``), and what of somebody else's it has (``neighbours``)."""
-    if init != "systemd":
+    if units is None:
         return {}
     found = {}
     for name in sandbox.SERVICES:
@@ -299,28 +308,22 @@ def sandboxes(init):
                 on, written = "NoNewPrivileges" in file.read(), int(os.fstat(file.fileno()).st_mtime)
         except FileNotFoundError:
             on, written = False, 0
-        asked = ["systemctl", "show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--value", name]
-        shown = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-        started = int(shown.removeprefix("@")) if shown.startswith("@") else written
+        entered = units[name].get("ActiveEnterTimestamp", "")
+        started = int(entered.removeprefix("@")) if entered.startswith("@") else written
         found[name] = {"on": on, "late": started < written, "neighbours": neighbours(name)}
     return found
 
 
-def services(init, acme=False):
+def services(units, acme=False):
     """Return which services do not run or not come back at boot, and whether systemd has to read their files again."""
-    if init == "systemd":
-        wanted = ["nginx", "supervisor", *(["certbot.timer"] if acme else [])]
-        asked = ["systemctl", "show", "--property=Id,ActiveState,UnitFileState,NeedDaemonReload"]
-        shown = subprocess.run([*asked, *wanted], capture_output=True, text=True, check=False).stdout
-        units = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.strip().split("\n\n") if unit]
-        good = {
-            unit["Id"].removesuffix(".service")
-            for unit in units
-            if (unit["ActiveState"], unit["UnitFileState"]) == ("active", "enabled")
+    if units is not None:
+        good = ("active", "enabled")
+        idle = [name for name, unit in units.items() if (unit.get("ActiveState"), unit.get("UnitFileState")) != good]
+        return {
+            "idle_services": idle,
+            "stale_units": any(unit.get("NeedDaemonReload") == "yes" for unit in units.values()),
         }
-        stale = any(unit["NeedDaemonReload"] == "yes" for unit in units)
-        return {"idle_services": [name for name in wanted if name not in good], "stale_units": stale}
-    wanted = ["websockets-tmpfiles", "nginx", "supervisor", *(["cron"] if acme else [])]
+    wanted = ["websockets-tmpfiles", *sandbox.SERVICES, *(["cron"] if acme else [])]
     idle = [name for name in wanted if not runs_by_script(name)]
     return {"idle_services": idle, "stale_units": False}
 
@@ -390,6 +393,8 @@ def observe(parameters):
     base = f"{release.BASE}/{app}"
     init = "systemd" if os.path.isdir("/run/systemd/system") else "sysv"  # sd_booted(3)
     found = platform(parameters["platforms"])
+    acme = parameters["tls"].get("mode") == "acme"
+    shown = units(init, acme)
     live, releases, descriptors = release.live(base), release.on_disk(base), minfds()
     return {
         "init": init,
@@ -407,8 +412,8 @@ def observe(parameters):
         "cores": len(os.sched_getaffinity(0)),
         "files": files(parameters["files"]),
         "folders": folders(f"/etc/tmpfiles.d/websockets-{app}.conf"),
-        **services(init, parameters["tls"].get("mode") == "acme"),
-        "sandboxes": sandboxes(init),
+        **services(shown, acme),
+        "sandboxes": sandboxes(shown),
         "live": live,
         "serves": live in releases
         and serves(releases[live], max(parameters["minfds"], descriptors), parameters["probe"], parameters["headers"]),
