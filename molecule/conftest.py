@@ -82,7 +82,9 @@ class Play:
 
     def start_of(self, task):
         """Return when a task of the role began."""
-        return next(when for when, text in self.lines if text.startswith(f"TASK [websockets : {task}"))
+        return next(
+            when for when, text in self.lines if text.startswith(f"TASK [websockets.deploy.websockets : {task}")
+        )
 
 
 @pytest.fixture(scope="module")

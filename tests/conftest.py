@@ -18,7 +18,7 @@ import hypothesis
 import hypothesis.configuration
 import pytest
 import role
-from ansible.module_utils.websockets import handshake, lock, nginx, release, supervisor
+from ansible_collections.websockets.deploy.plugins.module_utils import handshake, lock, nginx, release, supervisor
 
 hypothesis.configuration.set_hypothesis_home_dir(role.ROOT / ".pytest_cache" / "hypothesis")
 # The same examples every time: a red run stays red until something changes.

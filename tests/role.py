@@ -1,29 +1,24 @@
 """The role, as the tests use it: its Python by name, its plan without a host, its templates by Ansible's own templar."""
 
 import functools
-import importlib.util
+import importlib
 import json
 import os
-import sys
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
-import ansible.module_utils
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader, init_plugin_loader
+from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[1]
 ROLE = ROOT / "roles" / "websockets"
 ECHO = ROOT / "files" / "echo"
 
-# What Ansible does for a role by itself.
-ansible.module_utils.__path__.append(str(ROLE / "module_utils"))
-init_plugin_loader()
-filter_loader.add_directory(str(ROLE / "filter_plugins"))
+init_plugin_loader([str(ROOT / ".collections")])
 
-# A host that has everything and nothing in the way, as library/websockets_observe.py would describe it.
+# A host that has everything and nothing in the way, as plugins/modules/observe.py would describe it.
 HOST = {
     "init": "systemd",
     "platform": "debian",
@@ -56,13 +51,8 @@ HOST = {
 
 
 def load(path):
-    """Import one of the role's plugins or modules by its path inside the role."""
-    name = f"role_{Path(path).stem}_{Path(path).parent}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, ROLE / path)
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+    """Import one of the collection's plugins, such as ``modules/observe``."""
+    return importlib.import_module(f"ansible_collections.websockets.deploy.plugins.{path.replace('/', '.')}")
 
 
 @functools.cache
@@ -85,10 +75,10 @@ def task_vars(ansible_facts=None, **inputs):
 
 
 def plan(host=None, purpose="deploy", files=(), **inputs):
-    """Return what the action plugin ``websockets_plan`` returns for these inputs on such a host."""
+    """Return what the action plugin ``plan`` returns for these inputs on such a host."""
     # As if read from YAML, a value is a template only where a test says so (trust_as_template).
     variables = {**task_vars(**inputs), **read("vars/main.yml")}
-    action = load("action_plugins/websockets_plan.py").ActionModule(
+    action = load("action/plan").ActionModule(
         task=SimpleNamespace(args={}, async_val=0, _uuid=str(uuid.uuid4())),
         connection=SimpleNamespace(_shell=None),
         play_context=None,
@@ -123,7 +113,7 @@ def nginx_files(planned, folder):
 
 
 def put_in_place(planned, **variables):
-    """Do what library/websockets_release.py does on a host, except for the virtual environment."""
+    """Do what plugins/modules/release.py does on a host, except for the virtual environment."""
     release = planned["release"]
     os.makedirs(release["path"])
     os.symlink(planned["source"]["folder"], release["code"])

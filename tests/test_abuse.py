@@ -7,7 +7,7 @@ import socket
 
 import role
 from abuse import CASES, MEBIBYTE, answers
-from ansible.module_utils.websockets import handshake, unix
+from ansible_collections.websockets.deploy.plugins.module_utils import handshake, unix
 
 # The echo app, which by itself waits 10 s for clients that do not answer its close: as long it holds their messages.
 IMPATIENT = f"""

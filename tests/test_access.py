@@ -12,7 +12,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from ansible.module_utils.websockets import handshake
+from ansible_collections.websockets.deploy.plugins.module_utils import handshake
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -70,7 +70,7 @@ def tell(served, short_path):
 
 
 def proof(site, **changed):
-    """Do what library/websockets_cutover.py does for its proof."""
+    """Do what plugins/modules/cutover.py does for its proof."""
     probe = {name: value for name, value in site.planned["probe"].items() if name != "message"} | changed
     return handshake.probe(("127.0.0.1", site.port), **probe, sources=["127.0.0.2", "::1"])
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible.module_utils.websockets import handshake, lock, nginx, release, unix
+from ansible_collections.websockets.deploy.plugins.module_utils import handshake, lock, nginx, release, unix
 from role import load, nginx_files, plan, put_in_place, read
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-cutover = load("library/websockets_cutover.py")
-remove = load("library/websockets_remove.py")
-start = load("library/websockets_start.py")
+cutover = load("modules/cutover")
+remove = load("modules/remove")
+start = load("modules/start")
 
 
 @pytest.fixture

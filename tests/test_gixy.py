@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.websockets import nginx
+from ansible_collections.websockets.deploy.plugins.module_utils import nginx
 from role import nginx_files, plan
 
 

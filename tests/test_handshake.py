@@ -9,7 +9,7 @@ import time
 
 import pytest
 import websockets.sync.server
-from ansible.module_utils.websockets.handshake import HandshakeError, probe
+from ansible_collections.websockets.deploy.plugins.module_utils.handshake import HandshakeError, probe
 
 
 @pytest.fixture

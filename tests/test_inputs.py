@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from ansible.module_utils.websockets import inputs as rules
-from ansible.module_utils.websockets import source, tls
 from ansible.template import trust_as_template
+from ansible_collections.websockets.deploy.plugins.module_utils import inputs as rules
+from ansible_collections.websockets.deploy.plugins.module_utils import source, tls
 from role import ECHO, HOST, load, plan, read
 
 APP_NAME = "use lower-case letters, digits, - and _, starting with a letter."
@@ -691,5 +691,5 @@ def test_what_another_app_of_the_host_needs_is_not_lowered():
 
 def test_defaults_are_all_there_is_to_know():
     """What the tests give as inputs is what a play has."""
-    hidden = load("action_plugins/websockets_plan.py")._SECRET
+    hidden = load("action/plan")._SECRET
     assert set(read("defaults/main.yml")) == {*plan()["inputs"], *hidden}

@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-from ansible.module_utils.websockets import lock
-from role import ROLE, load
+from ansible_collections.websockets.deploy.plugins.module_utils import lock
+from role import ROOT, load
 
 MINE = {"id": "mine", "who": "me@here (process 1)"}
 OTHER = {"id": "other", "who": "you@there (process 2)"}
@@ -36,7 +36,7 @@ def test_within_a_task_the_other_run_is_named():
 
 
 def test_another_process_is_kept_out_within_a_task(host):
-    code = f"import sys; sys.path.insert(0, {str(ROLE / 'module_utils' / 'websockets')!r}); import lock\n" + (
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'plugins' / 'module_utils')!r}); import lock\n" + (
         f"lock.PATH = {lock.PATH!r}\ntry:\n    with lock.held({OTHER!r}, take=True): print('taken')\n"
         "except lock.LockError as error: print(error)"
     )
@@ -97,7 +97,7 @@ def test_a_run_that_is_known_to_have_ended_is_no_obstacle():
 
 
 def test_a_run_that_was_killed_is_known_to_have_ended(tmp_path):
-    plan = load("action_plugins/websockets_plan.py")
+    plan = load("action/plan")
     node = plan.platform.node()
     ended = subprocess.Popen(["true"])
     ended.wait()

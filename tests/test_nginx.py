@@ -5,7 +5,7 @@ import re
 import stat
 
 import pytest
-from ansible.module_utils.websockets import nginx
+from ansible_collections.websockets.deploy.plugins.module_utils import nginx
 
 SITE = "server { listen 127.0.0.1:18080; server_name a.example; }\n"
 

@@ -1,4 +1,4 @@
-"""What the module websockets_observe sees of a host: here, of this machine and of files that look like one."""
+"""What the module observe sees of a host: here, of this machine and of files that look like one."""
 
 import glob
 import grp
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from role import load, plan, render
 
-observe = load("library/websockets_observe.py")
+observe = load("modules/observe")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from role import ECHO, ROLE
+from role import ECHO, ROOT
 
 # One inventory host for each case, all of them this machine; what the error has to say.
 CASES = {
@@ -49,15 +49,15 @@ PLAYS = """
 - hosts: accepted
   gather_facts: false
   tasks:
-    - ansible.builtin.import_role: {name: websockets, tasks_from: preflight}
+    - ansible.builtin.import_role: {name: websockets.deploy.websockets, tasks_from: preflight}
     - block:
-        - ansible.builtin.import_role: {name: websockets, tasks_from: preflight}
+        - ansible.builtin.import_role: {name: websockets.deploy.websockets, tasks_from: preflight}
           vars: {websockets_numprocs: 2}
       rescue:
         - ansible.builtin.debug: {msg: "REFUSED {{ ansible_failed_result.msg }}"}
 - hosts: refused
   gather_facts: false
-  roles: [websockets]
+  roles: [websockets.deploy.websockets]
 """
 
 
@@ -109,7 +109,7 @@ def run(tmp_path_factory):
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
             "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
-            "ANSIBLE_ROLES_PATH": str(ROLE.parent),
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
             "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
             "ANSIBLE_NOCOLOR": "1",
             # Facts as variables of their own are on their way out (ansible-core 2.24).
@@ -162,7 +162,7 @@ def test_nothing_has_been_touched(run):
         assert re.search(r"changed=0 +unreachable=0 +failed=1 ", recap[case]), recap[case]
     # The plan is the last task of all: no file of the role comes before it.
     assert run.stdout.rsplit("\nTASK [", 1)[1].startswith(
-        "websockets : Check the inputs, look at the host and plan the release]"
+        "websockets.deploy.websockets : Check the inputs, look at the host and plan the release]"
     )
 
 

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.websockets import release, source
-from role import load, plan, read
+from ansible_collections.websockets.deploy.plugins.module_utils import release, source
+from role import ROLE, plan, read
 
 
 @pytest.fixture
@@ -98,14 +98,34 @@ def test_the_interpreters_version_is_part_of_it(identity):
     assert identity({"python": "3.11"}) != identity({"python": "3.13"})
 
 
-@pytest.mark.parametrize("template", ["program.conf.j2", "run.j2"])
-def test_what_the_role_makes_of_it_is_part_of_it(template):
+def test_what_the_role_makes_of_it_is_part_of_it():
     found = {"app.py": ("file", "0")}
     inputs = plan()["inputs"] | {"websockets_secrets": {}}
     one, other = (release.derive(inputs, found, "", "3.13", [text])["id"] for text in ("a", "b"))
     assert one != other
-    # … and these templates are what the plan takes for that.
-    assert template in load("action_plugins/websockets_plan.py")._DECIDING_TEMPLATES
+
+
+def test_an_upgrade_of_the_role_deploys_no_app_again(tmp_path):
+    """The ids are those of the first role that was out there."""
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / "a.txt").write_text("a")
+    (tmp_path / "static" / "b.txt").symlink_to("a.txt")
+    (tmp_path / "requirements.txt").write_text("websockets==17.4\n")
+    (tmp_path / "app.py").write_text("print('app')\n")
+    (tmp_path / "app.py").chmod(0o755)
+    secrets, environment = {"T": "s'x"}, {"A": "1", "B": 2}
+    further = {"numprocs": "3", "pip_args": ["--no-deps"], "max_connections": 1000}
+    found = plan(src=str(tmp_path), app="chat", environment=environment, secrets=secrets, **further)["release"]
+    assert found["id"] == "f0677a7eb3ad"
+    assert found["venv"] == "/srv/websockets/chat/venvs/4c0a5bb56160"
+    assert plan(src=str(tmp_path))["release"]["id"] == "4a14b7c9a35d"
+
+
+def test_a_change_of_what_a_process_is_has_another_number():
+    """These templates make what files/process-1.json stands for. Whoever changes one has to say which of the two it is:
+    a process runs as before (another digest here), or not (another file, and release.PROCESS)."""
+    texts = [(ROLE / "templates" / name).read_text() for name in ("program.conf.j2", "run.j2")]
+    assert (release.PROCESS, release.digest(texts)) == ("files/process-1.json", "4c32c09ad194")
 
 
 CHANGES = {

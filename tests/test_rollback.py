@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.websockets import inputs, release, unix
+from ansible_collections.websockets.deploy.plugins.module_utils import inputs, release, unix
 from role import HOST, plan
 
 ONE, TWO, THREE, FOUR = "111111111111", "222222222222", "333333333333", "444444444444"

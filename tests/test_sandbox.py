@@ -5,10 +5,10 @@ import shutil
 import subprocess
 
 import pytest
-from ansible.module_utils.websockets import sandbox
+from ansible_collections.websockets.deploy.plugins.module_utils import sandbox
 from role import HOST, load, plan, render
 
-observe = load("library/websockets_observe.py")
+observe = load("modules/observe")
 NEW = {"on": False, "late": False, "neighbours": []}
 ON = {**NEW, "on": True}
 SITE = "/etc/nginx/sites-enabled/theirs"

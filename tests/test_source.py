@@ -7,8 +7,8 @@ import subprocess
 import tarfile
 
 import pytest
-from ansible.module_utils.websockets import source
-from ansible.module_utils.websockets.inputs import InputError
+from ansible_collections.websockets.deploy.plugins.module_utils import source
+from ansible_collections.websockets.deploy.plugins.module_utils.inputs import InputError
 from role import plan
 
 

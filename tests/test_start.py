@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible.module_utils.websockets import handshake, release
-from ansible.module_utils.websockets.supervisor import Supervisor
+from ansible_collections.websockets.deploy.plugins.module_utils import handshake, release
+from ansible_collections.websockets.deploy.plugins.module_utils.supervisor import Supervisor
 from role import ECHO, load, plan, put_in_place
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import unix_connect
 
-start = load("library/websockets_start.py")
-drain = load("library/websockets_drain.py")
-observe = load("library/websockets_observe.py")
+start = load("modules/start")
+drain = load("modules/drain")
+observe = load("modules/observe")
 
 # This interpreter has the websockets library: no virtual environment has to be made.
 ECHO_COMMAND = f"{sys.executable} app.py {{socket}}"

@@ -5,8 +5,8 @@ import resource
 import sys
 
 import pytest
-from ansible.module_utils.websockets import release, supervisor
-from ansible.module_utils.websockets.supervisor import Supervisor, SupervisorError
+from ansible_collections.websockets.deploy.plugins.module_utils import release, supervisor
+from ansible_collections.websockets.deploy.plugins.module_utils.supervisor import Supervisor, SupervisorError
 
 # Programs end with their supervisord, however that ends.
 PYTHON = f"setpriv --pdeathsig KILL {sys.executable}"
@@ -163,7 +163,7 @@ def test_the_hard_limit_is_not_lowered(running, supervisord):
 
 
 def test_the_release_that_gets_no_traffic_is_found_by_its_file(running, host):
-    """What websockets_drain retires is what supervisord has files of."""
+    """What the module drain retires is what supervisord has files of."""
     (host / "conf.d" / "websockets-chat-0123456789ab.conf").write_text(
         f"[program:chat-0123456789ab]\ncommand = {SLEEP}\n"
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible.module_utils.websockets import inputs as rules
-from ansible.module_utils.websockets import nginx
+from ansible_collections.websockets.deploy.plugins.module_utils import inputs as rules
+from ansible_collections.websockets.deploy.plugins.module_utils import nginx
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from role import ROLE, nginx_files, plan, render

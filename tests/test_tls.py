@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible.module_utils.websockets import acme, handshake, nginx, tls
+from ansible_collections.websockets.deploy.plugins.module_utils import acme, handshake, nginx, tls
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -143,7 +143,7 @@ def test_a_self_signed_certificate_is_one_for_its_names(examine, tmp_path, names
 
 
 def test_the_host_refuses_a_key_that_everybody_can_read(tmp_path):
-    observe = load("library/websockets_observe.py")
+    observe = load("modules/observe")
     certificate_, key = (tmp_path / name for name in ("certificate", "key"))
     certificate_.write_text(OWN)
     key.write_text(pem(KEYS["host"]))
@@ -161,7 +161,7 @@ def test_the_host_refuses_a_key_that_everybody_can_read(tmp_path):
 
 
 def test_status_tells_when_the_certificate_ends(nginx_folder, tmp_path):
-    status = load("library/websockets_status.py")
+    status = load("modules/status")
     paths = {"tls_certificate": f"{tmp_path}/a.crt", "tls_key": f"{tmp_path}/a.key"}
     site = render("site.conf.j2", plan(tls="files", **paths))
     folder = str(nginx_folder)

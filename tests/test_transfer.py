@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
-from ansible.module_utils.websockets import release, source
+from ansible_collections.websockets.deploy.plugins.module_utils import release, source
 from role import load, plan
 
-action = load("action_plugins/websockets_release.py")
-module = load("library/websockets_release.py")
+action = load("action/release")
+module = load("modules/release")
 
 
 @pytest.fixture

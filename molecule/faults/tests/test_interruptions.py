@@ -26,7 +26,7 @@ def begin(start):
     def run(task, **variables):
         process = start("site", **variables)
         for line in process.stdout:
-            if line.startswith(f"TASK [websockets : {task}"):
+            if line.startswith(f"TASK [websockets.deploy.websockets : {task}"):
                 return process
         raise AssertionError(f"the deploy never came to {task}")
 

@@ -17,11 +17,12 @@ import stat
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import handshake, lock, release, sandbox, site, tls
-from ansible.module_utils.websockets.supervisor import DOWN, Supervisor, SupervisorError
+
+from ..module_utils import handshake, lock, release, sandbox, site, tls
+from ..module_utils.supervisor import DOWN, Supervisor, SupervisorError
 
 DOCUMENTATION = """
-module: websockets_observe
+module: observe
 short_description: Look at a host, and begin a run there
 description:
   - Returns under C(host) what the plan of a deploy depends on, and what of the host is as it should be already.
@@ -31,7 +32,7 @@ options:
   user: {description: User of its processes., type: str, required: true}
   python: {description: Path of the interpreter for its virtual environment., type: str, required: true}
   listens: {description: All that nginx shall listen at for the app., type: list, elements: str, required: true}
-  tls: {description: "The certificate, from websockets_plan; empty without TLS.", type: dict, required: true}
+  tls: {description: "The certificate, from the action plan; empty without TLS.", type: dict, required: true}
   minfds: {description: File descriptors that a process will need., type: int, required: true}
   worker_connections: {description: Those that one of nginx's workers will need., type: int, required: true}
   platforms: {description: "What depends on the distribution, by its ID; packages among it.", type: dict, required: true}
@@ -220,7 +221,7 @@ def kernel(name):
 
 
 def limits(descriptors):
-    """Return what this host allows, as module_utils/websockets/sizing.py judges it."""
+    """Return what this host allows, as module_utils/sizing.py judges it."""
     return {
         "nofile": nofile(descriptors),
         "nr_open": kernel("fs.nr_open"),

@@ -70,7 +70,7 @@ def numprocs(wanted, cores):
 def shortcomings(max_connections, processes, limits):
     """Return (what is too small, how to change it) for each limit of the host that cannot carry the connections.
 
-    :param limits: what websockets_observe has found: ``nofile`` (descriptors that a service can have), ``nr_open``,
+    :param limits: what observe has found: ``nofile`` (descriptors that a service can have), ``nr_open``,
         ``somaxconn`` and ``conntrack`` (0 where connections are not tracked)
     """
     found = []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import platform
 import tempfile
 
-import ansible.module_utils
 import yaml
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
@@ -15,10 +15,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
-# Ansible finds a role's module_utils for modules only, not for plugins on the control node.
-ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), "module_utils"))
-from ansible.module_utils.websockets import inputs as rules  # noqa: E402
-from ansible.module_utils.websockets import release, sandbox, site, sizing, source, tls  # noqa: E402
+from ..module_utils import inputs as rules
+from ..module_utils import release, sandbox, site, sizing, source, tls
 
 # Inputs that may hold a password: no result carries them.
 _SECRET = (
@@ -28,12 +26,10 @@ _SECRET = (
     "websockets_repo",
     "websockets_tls_key",
 )
-# What of the role itself decides how a process runs.
-_DECIDING_TEMPLATES = ("program.conf.j2", "run.j2")
 
 
 class ActionModule(ActionBase):
-    """``websockets_plan``: looks at the host and returns ``inputs``, ``host``, ``release``, and which steps are ``todo``.
+    """``plan``: looks at the host and returns ``inputs``, ``host``, ``release``, and which steps are ``todo``.
 
     ``purpose`` is ``deploy``, or ``rollback`` to a release that is on the host already, or ``remove`` for all of the
     app's; only a deploy looks at the app's code.
@@ -107,7 +103,7 @@ class ActionModule(ActionBase):
             else:
                 _stop_at(rules.check_host(inputs, host))
                 inputs["websockets_numprocs"] = sizing.numprocs(inputs["websockets_numprocs"], host["cores"])
-                deciding = [_read(os.path.join(role, "templates", name)) for name in _DECIDING_TEMPLATES]
+                deciding = json.loads(_read(os.path.join(role, release.PROCESS)))
                 derived = release.derive(inputs, found, requirements, host["python"], deciding)
                 _stop_at(rules.check_paths(inputs, derived["processes"]))
                 if deployed.get(app, derived["id"]) != derived["id"]:
@@ -115,7 +111,7 @@ class ActionModule(ActionBase):
                     _stop_at([rules.problem("websockets_app", app, taken)])
                 deployed = {**deployed, app: derived["id"]}
         except rules.InputError:
-            self._execute_module("websockets_unlock", {"run": run}, task_vars=task_vars)
+            self._execute_module("websockets.deploy.unlock", {"run": run}, task_vars=task_vars)
             raise
         plan = {
             "run": run,
@@ -211,10 +207,10 @@ class ActionModule(ActionBase):
             "keep_releases": inputs["websockets_keep_releases"],
             "headers": inputs["websockets_gate_headers"],
         }
-        found = self._execute_module("websockets_observe", arguments, task_vars=task_vars)
+        found = self._execute_module("websockets.deploy.observe", arguments, task_vars=task_vars)
         if _has_ended(found.get("holder")):
             arguments["ended"] = found["holder"]["id"]
-            found = self._execute_module("websockets_observe", arguments, task_vars=task_vars)
+            found = self._execute_module("websockets.deploy.observe", arguments, task_vars=task_vars)
         if "host" not in found:
             raise AnsibleActionFail(
                 found.get("msg") or f"The host could not be looked at. {found.get('exception', '')}"

@@ -11,11 +11,12 @@ import subprocess
 import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import lock
-from ansible.module_utils.websockets import release as releases
+
+from ..module_utils import lock
+from ..module_utils import release as releases
 
 DOCUMENTATION = """
-module: websockets_release
+module: release
 short_description: Put a release's code and packages in place
 description:
   - Builds the release beside its place and renames it, so that a half-built one never exists under its final name.
@@ -23,15 +24,15 @@ description:
     and C(differing) has its path.
   - Its virtual environment is shared by all releases that need the same packages.
 options:
-  release: {description: The release, from websockets_plan., type: dict, required: true}
-  source: {description: Where the code is on the control node, from websockets_plan., type: dict, required: true}
+  release: {description: The release, from the action plan., type: dict, required: true}
+  source: {description: Where the code is on the control node, from the action plan., type: dict, required: true}
   archive: {description: Archive of the files that no earlier release has; the action plugin sends it., type: path}
   files: {description: "The code's files and their digests; the action plugin fills it in.", type: dict, required: true}
   live_files: {description: The same of the live release, for the diff., type: dict, required: true}
   live: {description: Id of the live release., type: str, required: true}
   program: {description: Supervisor's section of the release., type: str, required: true}
   script: {description: Script that starts one process. May hold secrets., type: str, required: true}
-  run: {description: The run, from websockets_plan., type: dict, required: true}
+  run: {description: The run, from the action plan., type: dict, required: true}
   python: {description: Interpreter to make the virtual environment with., type: str, required: true}
   pip_args: {description: Further arguments of pip install., type: list, elements: str, default: []}
   pip_index_url: {description: Package index., type: str, default: ""}

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 
-import ansible.module_utils
-
-ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), "module_utils"))
-from ansible.module_utils.websockets.release import shell_word  # noqa: E402
+from ..module_utils.release import shell_word
 
 
 def words(command, placeholders):
@@ -17,7 +13,7 @@ def words(command, placeholders):
 
 
 class FilterModule:
-    """The filters ``websockets_word`` (one value) and ``websockets_words`` (a command)."""
+    """The filters ``word`` (one value) and ``words`` (a command)."""
 
     def filters(self):
-        return {"websockets_word": shell_word, "websockets_words": words}
+        return {"word": shell_word, "words": words}

@@ -6,12 +6,13 @@ from __future__ import annotations
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import lock, unix
-from ansible.module_utils.websockets import release as releases
-from ansible.module_utils.websockets.supervisor import Supervisor, SupervisorError
+
+from ..module_utils import lock, unix
+from ..module_utils import release as releases
+from ..module_utils.supervisor import Supervisor, SupervisorError
 
 DOCUMENTATION = """
-module: websockets_drain
+module: drain
 short_description: Drain the releases of an app that no longer get traffic
 description:
   - Waits until their clients have left, for a time. Then stops their processes one after the other and removes their
@@ -20,7 +21,7 @@ description:
 options:
   app: {description: Name of the app., type: str, required: true}
   keep: {description: Id of the release that stays; empty to drain all., type: str, required: true}
-  run: {description: The run, from websockets_plan., type: dict, required: true}
+  run: {description: The run, from the action plan., type: dict, required: true}
   timeout: {description: Seconds that clients may finish in., type: int, required: true}
   interval: {description: Seconds from the stop of one process to the next., type: int, required: true}
   keep_releases: {description: Releases to keep on the host., type: int, required: true}

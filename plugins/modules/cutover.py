@@ -8,12 +8,13 @@ import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import acme, handshake, lock, nginx, tls
-from ansible.module_utils.websockets import release as releases
-from ansible.module_utils.websockets.supervisor import Supervisor, SupervisorError
+
+from ..module_utils import acme, handshake, lock, nginx, tls
+from ..module_utils import release as releases
+from ..module_utils.supervisor import Supervisor, SupervisorError
 
 DOCUMENTATION = """
-module: websockets_cutover
+module: cutover
 short_description: Give a release the traffic
 description:
   - Sees to the certificate first. One that has to be new is made here, or got from an ACME authority, which asks nginx.
@@ -22,18 +23,18 @@ description:
   - If any of it fails, files and link are as they were before, and the release is stopped.
   - Ends the run on this host where nothing is left to drain.
 options:
-  release: {description: The release, from websockets_plan., type: dict, required: true}
-  run: {description: The run, from websockets_plan., type: dict, required: true}
+  release: {description: The release, from the action plan., type: dict, required: true}
+  run: {description: The run, from the action plan., type: dict, required: true}
   rollback: {description: Whether the release has been live before., type: bool, required: true}
   last: {description: Whether this is the run's last step on this host., type: bool, required: true}
   files: {description: "nginx's files of the app and of all apps, {path: text}.", type: dict, required: true}
   site_file: {description: Path of nginx's site of the app., type: path, required: true}
-  tls: {description: "The certificate, from websockets_plan; empty without TLS.", type: dict, required: true}
+  tls: {description: "The certificate, from the action plan; empty without TLS.", type: dict, required: true}
   pem: {description: "Certificate and key as PEM text, if the inputs have them.", type: list, elements: str, required: true}
   plain: {description: Where nginx listens for plain HTTP beside TLS., type: str, required: true}
   worker_connections: {description: nginx's worker_connections at the least., type: int, required: true}
   address: {description: Address and port for the proof., type: list, elements: raw, required: true}
-  probe: {description: "The proof, from websockets_plan: host, path, message and timeout.", type: dict, required: true}
+  probe: {description: "The proof, from the action plan: host, path, message and timeout.", type: dict, required: true}
   sources: {description: Addresses of this host that the proof comes from., type: list, elements: str, required: true}
   headers: {description: Further headers of the proof. May hold secrets., type: dict, required: true}
 """

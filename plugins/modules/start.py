@@ -7,22 +7,23 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import handshake, lock
-from ansible.module_utils.websockets import release as releases
-from ansible.module_utils.websockets.supervisor import DOWN, FAILED, Supervisor, SupervisorError
+
+from ..module_utils import handshake, lock
+from ..module_utils import release as releases
+from ..module_utils.supervisor import DOWN, FAILED, Supervisor, SupervisorError
 
 DOCUMENTATION = """
-module: websockets_start
+module: start
 short_description: Start a release beside what runs, and wait until each of its processes answers
 description:
   - Adds the release's Supervisor program by name and asks each socket for a WebSocket handshake.
   - If one of them does not answer, the program is removed again and the module fails.
   - Of a live release, processes that do not answer are restarted.
 options:
-  release: {description: The release, from websockets_plan., type: dict, required: true}
-  run: {description: The run, from websockets_plan., type: dict, required: true}
+  release: {description: The release, from the action plan., type: dict, required: true}
+  run: {description: The run, from the action plan., type: dict, required: true}
   minfds: {description: File descriptors that supervisord's processes need., type: int, required: true}
-  probe: {description: "The handshake, from websockets_plan: host, path, message and timeout.", type: dict, required: true}
+  probe: {description: "The handshake, from the action plan: host, path, message and timeout.", type: dict, required: true}
   headers: {description: Further headers of the handshake. May hold secrets., type: dict, required: true}
 """
 

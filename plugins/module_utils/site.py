@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from ansible.module_utils.websockets import acme, nginx
+from . import acme, nginx
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _LISTEN = re.compile(r"(?:(?P<v4>[0-9.]+):|\[(?P<v6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})")

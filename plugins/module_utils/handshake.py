@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 
-from ansible.module_utils.websockets import tls
+from . import tls
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CLOSED = "closed the connection without an answer"

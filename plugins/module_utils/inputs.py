@@ -11,7 +11,7 @@ import ipaddress
 import re
 import shlex
 
-from ansible.module_utils.websockets import site, sizing
+from . import site, sizing
 
 PLACEHOLDERS = ("socket", "venv", "release", "ping_interval", "backlog")
 # Unix socket paths: sun_path is 108 bytes with its terminating zero (unix(7)).
@@ -344,7 +344,7 @@ def check_paths(inputs, processes):
 
 
 def check_host(inputs, host):
-    """Return the problems that only the host can tell, given what websockets_observe found there."""
+    """Return the problems that only the host can tell, given what observe found there."""
     problems = []
     if not host["platform"]:
         problems.append("The host's distribution is none that the role knows: use Debian, or one that is made from it.")

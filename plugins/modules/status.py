@@ -9,12 +9,13 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import release as releases
-from ansible.module_utils.websockets import tls, unix
-from ansible.module_utils.websockets.supervisor import Supervisor, SupervisorError
+
+from ..module_utils import release as releases
+from ..module_utils import tls, unix
+from ..module_utils.supervisor import Supervisor, SupervisorError
 
 DOCUMENTATION = """
-module: websockets_status
+module: status
 short_description: Tell what runs of every app on a host
 description:
   - Returns C(apps), a list of dicts, and C(text), the same for people. Changes nothing.

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import lock
+
+from ..module_utils import lock
 
 DOCUMENTATION = """
-module: websockets_unlock
+module: unlock
 short_description: End a run on a host before its last task
 description: Other runs need not wait for one that has stopped in preflight.
 options:
-  run: {description: The run, from websockets_plan., type: dict, required: true}
+  run: {description: The run, from the action plan., type: dict, required: true}
 """
 
 

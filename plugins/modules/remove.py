@@ -7,16 +7,17 @@ import glob
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.websockets import acme, lock, nginx
+
+from ..module_utils import acme, lock, nginx
 
 DOCUMENTATION = """
-module: websockets_remove
+module: remove
 short_description: Take an app out of nginx
 description:
   - nginx tests its whole configuration without the app's site, before the site goes. Open connections stay.
   - The certificate that the role has made or got for the app goes with it.
 options:
-  run: {description: The run, from websockets_plan., type: dict, required: true}
+  run: {description: The run, from the action plan., type: dict, required: true}
   app: {description: Name of the app., type: str, required: true}
   site_file: {description: Path of nginx's site of the app., type: path, required: true}
   http_file: {description: Path of what all apps share; it goes with the last of them., type: path, required: true}

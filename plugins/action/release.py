@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
-import ansible.module_utils
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), "module_utils"))
-from ansible.module_utils.websockets import source  # noqa: E402
+from ..module_utils import source
 
 
 class ActionModule(ActionBase):
-    """``websockets_release``: the module of this name, with an archive of the files that the host lacks.
+    """``release``: the module of this name, with an archive of the files that the host lacks.
 
     ``host`` is what the plan has seen of it: its ``releases``, with their files, and which of them is ``live``.
     """

@@ -14,6 +14,10 @@ BASE = "/srv/websockets"
 RUN = "/run/websockets"
 LOG = "/var/log/websockets"
 PROGRAMS = "/etc/supervisor/conf.d"
+# Inside the role: what its templates program.conf.j2 and run.j2 make of a process, as text that is part of every id. It
+# is their first text, so that the releases of older hosts keep their ids. A change of what the templates mean is
+# another file, with another number.
+PROCESS = "files/process-1.json"
 # Last thing written into a virtual environment: one without it was interrupted, and is made again.
 COMPLETE = ".complete"
 # Written into a release when it gets the traffic: the id that had it before. Its date is when.
