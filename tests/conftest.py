@@ -18,7 +18,8 @@ import hypothesis
 import hypothesis.configuration
 import pytest
 import role
-from ansible_collections.websockets.deploy.plugins.module_utils import handshake, lock, nginx, release, supervisor
+from ansible_collections.websockets.deploy.plugins.module_utils import handshake, nginx, paths, supervisor
+from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 
 hypothesis.configuration.set_hypothesis_home_dir(role.ROOT / ".pytest_cache" / "hypothesis")
 # The same examples every time: a red run stays red until something changes.
@@ -65,12 +66,12 @@ def eventually():
 @pytest.fixture
 def host(short_path, monkeypatch):
     """Have the role's fixed places on a host be in a temporary folder."""
-    monkeypatch.setattr(release, "BASE", f"{short_path}/srv")
-    monkeypatch.setattr(release, "RUN", f"{short_path}/run")
-    monkeypatch.setattr(release, "LOG", f"{short_path}/log")
-    monkeypatch.setattr(release, "PROGRAMS", f"{short_path}/conf.d")
-    monkeypatch.setattr(lock, "PATH", f"{short_path}/lock")
-    monkeypatch.setattr(supervisor, "SOCKET", f"{short_path}/supervisor.sock")
+    monkeypatch.setattr(paths, "SRV", f"{short_path}/srv")
+    monkeypatch.setattr(paths, "RUN", f"{short_path}/run")
+    monkeypatch.setattr(paths, "LOG", f"{short_path}/log")
+    monkeypatch.setattr(paths, "SUPERVISOR", str(short_path))
+    monkeypatch.setattr(paths, "LOCK", f"{short_path}/lock")
+    monkeypatch.setattr(paths, "SUPERVISOR_SOCKET", f"{short_path}/supervisor.sock")
     (short_path / "conf.d").mkdir()
     return short_path
 
@@ -81,7 +82,7 @@ def supervisord(host):
     config = host / "supervisord.conf"
     config.write_text(f"""
 [unix_http_server]
-file = {supervisor.SOCKET}
+file = {paths.SUPERVISOR_SOCKET}
 [supervisord]
 nodaemon = true
 minfds = 256
@@ -180,10 +181,10 @@ def nginx_folder(nginx_package, short_path, monkeypatch):
     command.write_text(f'#!/bin/sh\nexec {nginx_package}/usr/sbin/nginx -e stderr -c {main} "$@"\n')
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(nginx, "FOLDER", str(folder))
-    monkeypatch.setattr(nginx, "MAIN", str(main))
-    monkeypatch.setattr(nginx, "SCRATCH", str(short_path))
-    monkeypatch.setattr(nginx, "PENDING", f"{short_path}/pending")
+    monkeypatch.setattr(paths, "NGINX", str(folder))
+    monkeypatch.setattr(paths, "NGINX_MAIN", str(main))
+    monkeypatch.setattr(paths, "SCRATCH", str(short_path))
+    monkeypatch.setattr(paths, "PENDING", f"{short_path}/pending")
     return folder
 
 
@@ -196,19 +197,19 @@ def served(nginx_folder, host, eventually):
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]
             planned = role.plan(listen=f"127.0.0.1:{port}", numprocs=numprocs, **inputs)
-            os.makedirs(planned["release"]["live"])
+            os.makedirs(planned["release"]["live_link"])
             log = stack.enter_context(open(host / "app.log", "w+"))
             peers = [process["peer"] for process in planned["release"]["processes"]]
             commands = [[sys.executable, app, peer] for peer in peers] + [["nginx", "-g", "daemon off;"]]
             connections = planned["sizes"]["worker_connections"]
-            main = nginx.tune(nginx.read(nginx.MAIN), connections, connections)
-            nginx.write({nginx.MAIN: main, **role.nginx_files(planned, nginx_folder)})
+            main = nginx.tune(nginx.read(paths.NGINX_MAIN), connections, connections)
+            nginx.write({paths.NGINX_MAIN: main, **role.nginx_files(planned, nginx_folder)})
             processes = []
             for command in commands:
                 processes.append(stack.enter_context(subprocess.Popen(command, stderr=log)))
                 stack.callback(processes[-1].terminate)
             children = Path(f"/proc/{processes[-1].pid}/task/{processes[-1].pid}/children")
-            eventually(lambda: not any(handshake.fault(peer, {}, {}) for peer in peers))
+            eventually(lambda: not any(handshake.fault(peer, Probe(), {}) for peer in peers))
             eventually(lambda: len(children.read_text().split()) == os.cpu_count())
             return SimpleNamespace(
                 port=port,

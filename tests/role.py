@@ -12,42 +12,53 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
+# Plugins are found as Ansible finds them in a checkout.
+init_plugin_loader([str(Path(__file__).resolve().parents[1] / ".collections")])
+
+from ansible_collections.websockets.deploy.plugins.module_utils.host import Host, Limits, Sandbox, Validity  # noqa: E402
+from ansible_collections.websockets.deploy.plugins.module_utils.record import to_dict  # noqa: E402
+from ansible_collections.websockets.deploy.plugins.module_utils.release import Release, Stored  # noqa: E402
+from ansible_collections.websockets.deploy.plugins.module_utils.sandbox import SERVICES  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[1]
 ROLE = ROOT / "roles" / "websockets"
 ECHO = ROOT / "files" / "echo"
 
-init_plugin_loader([str(ROOT / ".collections")])
 
 # A host that has everything and nothing in the way, as plugins/modules/observe.py would describe it.
-HOST = {
-    "init": "systemd",
-    "platform": "debian",
-    "python": "3.13",
-    "missing_packages": [],
-    "files": {},
-    "folders": True,
-    "idle_services": [],
-    "stale_units": False,
-    "sandboxes": {
-        "nginx": {"on": False, "late": False, "neighbours": []},
-        "supervisor": {"on": False, "late": False, "neighbours": []},
-    },
-    "group": "",
-    "home": "",
-    "listens": {},
-    "certificate": {},
-    "servers": {},
-    "minfds": 0,
-    "nginx_nofile": 0,
-    "limits": {"nofile": 1048576, "nr_open": 1048576, "somaxconn": 4096, "conntrack": 0},
-    "cores": 8,
-    "live": "",
-    "serves": False,
-    "releases": {},
-    "venvs": [],
-    "programs": [],
-    "surplus": False,
-}
+HOST = to_dict(
+    Host(
+        init="systemd",
+        platform="debian",
+        python="3.13",
+        missing_packages=[],
+        files={},
+        folders=True,
+        idle_services=[],
+        stale_units=False,
+        sandboxes={name: Sandbox(on=False, late=False) for name in SERVICES},
+        group="",
+        home="",
+        listens={},
+        certificate=Validity(),
+        claims={},
+        minfds=0,
+        nginx_nofile=0,
+        limits=Limits(nofile=1048576, nr_open=1048576, somaxconn=4096, conntrack=0),
+        cores=8,
+        live="",
+        serves=False,
+        releases={},
+        venvs=[],
+        programs=[],
+        surplus=False,
+    )
+)
+
+
+def stored(id, app="echo", **what):
+    """Return a release on a host, as plugins/modules/observe.py would describe it."""
+    return to_dict(Stored(Release.of(app, id, f"ws-{app}"), **{"files": {}, **what}))
 
 
 def load(path):
@@ -88,7 +99,8 @@ def plan(host=None, purpose="deploy", files=(), **inputs):
     )
     # The host's side of it: nothing is sent anywhere.
     action._execute_module = lambda *_, **__: {"host": HOST | (host or {})}
-    return action._plan(variables, platforms={}, files=files, purpose=purpose)
+    action.host_files = lambda _app: files
+    return action.make(variables, platforms={}, purpose=purpose)
 
 
 def render(template, planned, **variables):
@@ -112,14 +124,22 @@ def nginx_files(planned, folder):
     }
 
 
+def challenge(planned):
+    """Return what the role's tasks make of how nginx answers an ACME authority."""
+    if (planned["site"]["certificate"] or {}).get("mode") != "acme":
+        return {}
+    files = {"server": "plain", "location": "challenge"}
+    return {name: render(f"site/{file}.conf.j2", planned) for name, file in files.items()}
+
+
 def put_in_place(planned, **variables):
     """Do what plugins/modules/release.py does on a host, except for the virtual environment."""
     release = planned["release"]
     os.makedirs(release["path"])
-    os.symlink(planned["source"]["folder"], release["code"])
-    for folder in (release["run"], release["logs"]):
+    os.symlink(planned["code"]["folder"], release["code"])
+    for folder in (release["runtime"], release["logs"]):
         os.makedirs(folder, exist_ok=True)
-    os.chmod(release["run"], 0o2750)  # as tmpfiles.conf.j2 says
+    os.chmod(release["runtime"], 0o2750)  # as tmpfiles.conf.j2 says
     texts = {
         "program.conf": render("program.conf.j2", planned, **variables),
         "run": render("run.j2", planned, **variables),

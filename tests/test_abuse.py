@@ -8,6 +8,7 @@ import socket
 import role
 from abuse import CASES, MEBIBYTE, answers
 from ansible_collections.websockets.deploy.plugins.module_utils import handshake, unix
+from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 
 # The echo app, which by itself waits 10 s for clients that do not answer its close: as long it holds their messages.
 IMPATIENT = f"""
@@ -39,7 +40,7 @@ def test_each_has_its_answer_and_no_process_dies(served, nginx_folder, short_pat
             for what, (sent, expected) in CASES.items():
                 connection = socket.create_connection(("127.0.0.1", site.port), timeout=10)
                 assert answers(connection, sent, expected) == expected, what
-        eventually(lambda: not any(unix.connections(site.planned["release"]["live"]).values()))
+        eventually(lambda: not any(unix.connections(site.planned["release"]["live_link"]).values()))
         return {pid: resident(pid) for pid in pids}
 
     # Python's heap has its final shape after some rounds, but for a few MiB.
@@ -47,7 +48,7 @@ def test_each_has_its_answer_and_no_process_dies(served, nginx_folder, short_pat
     after = memory_after(10)
     assert site.workers() == workers
     assert [process.poll() for process in site.processes] == [None] * 3
-    handshake.probe(("127.0.0.1", site.port), message="hello")
+    handshake.ask(("127.0.0.1", site.port), Probe(message="hello"))
     grown = {pid: after[pid] - before[pid] for pid in pids}
     # Were a message of a MiB kept in each round, it would be more; the connections, a multiple.
     assert sum(grown.values()) < 8 * MEBIBYTE, grown

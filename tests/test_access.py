@@ -13,6 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.websockets.deploy.plugins.module_utils import handshake
+from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
+from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -71,8 +73,9 @@ def tell(served, short_path):
 
 def proof(site, **changed):
     """Do what plugins/modules/cutover.py does for its proof."""
-    probe = {name: value for name, value in site.planned["probe"].items() if name != "message"} | changed
-    return handshake.probe(("127.0.0.1", site.port), **probe, sources=["127.0.0.2", "::1"])
+    headers = changed.pop("headers", {})
+    probe = from_dict(Probe, {**site.planned["probe"], "message": "", **changed})
+    return handshake.ask(("127.0.0.1", site.port), probe, headers, ["127.0.0.2", "::1"])
 
 
 # Origins
@@ -144,7 +147,7 @@ def forged(own):
 
 def test_of_ten_thousand_forged_origins_none_is_let_in(served):
     site = served()
-    own = {origin for origin in site.planned["origins"] if origin}
+    own = {origin for origin in site.planned["site"]["origins"] if origin}
     origins = itertools.islice((origin for origin in forged(sorted(own)) if origin not in own), 10000)
     answers, seen = [], site.log().count("client ")
     while some := list(itertools.islice(origins, 200)):

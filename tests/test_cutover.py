@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.websockets.deploy.plugins.module_utils import handshake, lock, nginx, release, unix
-from role import load, nginx_files, plan, put_in_place, read
+from ansible_collections.websockets.deploy.plugins.module_utils import handshake, nginx, paths, release, unix
+from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
+from role import challenge, load, nginx_files, plan, put_in_place, read
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -69,12 +70,12 @@ def started(running_nginx, port, capsys):
 @pytest.fixture
 def cut_over(nginx_folder, capsys):
     def run(made, edit=lambda site: site, **changed):
-        arguments = {name: made[name] for name in ("release", "run", "address", "probe", "tls", "plain")}
+        arguments = {name: made[name] for name in ("release", "run", "site", "probe")}
         files = {path: edit(text) for path, text in nginx_files(made, nginx_folder).items()}
-        arguments |= {"files": files, "sources": read("vars/main.yml")["__websockets_proof_sources"]}
+        arguments |= {"files": files, "proof_sources": read("vars/main.yml")["__websockets_proof_sources"]}
         arguments |= {
-            "site_file": list(files)[1],
             "pem": [],
+            "challenge": challenge(made),
             "worker_connections": 1000,
             "headers": {},
             "rollback": False,
@@ -97,7 +98,7 @@ def configuration(folder):
 
 
 def through(port):
-    handshake.probe(("127.0.0.1", port), message="hello")
+    handshake.ask(("127.0.0.1", port), Probe(message="hello"))
 
 
 def test_the_first_release_gets_the_traffic(started, cut_over, port):
@@ -105,7 +106,7 @@ def test_the_first_release_gets_the_traffic(started, cut_over, port):
     done = cut_over(made)
     assert done["changed"] is True
     assert done["milliseconds"] > 0
-    assert release.live(made["release"]["base"]) == made["release"]["id"]
+    assert release.live_id("echo") == made["release"]["id"]
     through(port)
 
 
@@ -121,7 +122,7 @@ def test_a_second_time_changes_nothing(started, cut_over, running_nginx, nginx_f
 @pytest.mark.parametrize("last", [False, True])
 def test_the_last_step_of_a_run_ends_it(started, cut_over, last):
     cut_over(started(1), last=last)
-    assert bool(Path(lock.PATH).read_text()) is not last
+    assert bool(Path(paths.LOCK).read_text()) is not last
 
 
 def test_the_next_release_gets_it_without_a_reload_while_clients_stay(
@@ -149,7 +150,7 @@ def test_a_full_host_refuses_one_more_and_can_be_deployed_to(started, cut_over, 
             connect(f"ws://127.0.0.1:{port}/")
         second = started(2, max_connections=16)
         assert cut_over(second)["changed"] is True
-        assert release.live(second["release"]["base"]) == second["release"]["id"]
+        assert release.live_id("echo") == second["release"]["id"]
         for client in held:
             client.send("not noticed")
             assert client.recv() == "not noticed"
@@ -161,9 +162,9 @@ def test_a_check_shows_it_and_does_nothing(started, cut_over, nginx_folder):
     done = cut_over(made, _ansible_check_mode=True)
     assert done["changed"] is True
     headers = [part["after_header"] for part in done["diff"]]
-    assert headers == [nginx.MAIN, *nginx_files(made, nginx_folder), made["release"]["live"]]
+    assert headers == [paths.NGINX_MAIN, *nginx_files(made, nginx_folder), made["release"]["live_link"]]
     assert configuration(nginx_folder) == before
-    assert release.live(made["release"]["base"]) == ""
+    assert release.live_id("echo") == ""
 
 
 def without_upgrade(site):
@@ -178,7 +179,7 @@ def test_a_site_that_nginx_refuses_replaces_nothing(started, cut_over, nginx_fol
     assert done["msg"].startswith("nginx refuses the new configuration; the working one is untouched:\n")
     assert f'unknown directive "lisen" in {nginx_folder}/conf.d/websockets-echo.conf:' in done["msg"]
     assert configuration(nginx_folder) == before
-    assert release.live(first["release"]["base"]) == first["release"]["id"]
+    assert release.live_id("echo") == first["release"]["id"]
     through(port)
 
 
@@ -201,7 +202,7 @@ def test_a_release_that_fails_its_proof_is_taken_back(started, cut_over, nginx_f
         " nginx and the live link are as they were. refused the handshake: HTTP/1.1 "
     )
     assert configuration(nginx_folder) == before
-    assert release.live(first["release"]["base"]) == first["release"]["id"]
+    assert release.live_id("echo") == first["release"]["id"]
     assert release.programs("echo") == [first["release"]["id"]]
     through(port)
 
@@ -213,18 +214,18 @@ def test_a_first_release_that_fails_its_proof_leaves_nothing(started, cut_over, 
     assert done["failed"]
     backups = {path for path in configuration(nginx_folder) if path.name.startswith("nginx.conf.")}
     assert {path: text for path, text in configuration(nginx_folder).items() if path not in backups} == before
-    assert not os.path.lexists(made["release"]["live"])
+    assert not os.path.lexists(made["release"]["live_link"])
     assert release.programs("echo") == []
 
 
 def test_a_reload_that_was_interrupted_is_made_up_for(started, cut_over, running_nginx, eventually):
     made = started(1)
     cut_over(made)
-    Path(nginx.PENDING).touch()
+    Path(paths.PENDING).touch()
     eventually(lambda: len(workers(running_nginx)) == os.cpu_count())
     before = workers(running_nginx)
     assert cut_over(made)["changed"] is True
-    assert not os.path.exists(nginx.PENDING)
+    assert not os.path.exists(paths.PENDING)
     eventually(lambda: not workers(running_nginx) & before)
 
 
@@ -255,7 +256,7 @@ def test_remove_takes_the_site_out_of_nginx_and_leaves_clients(
     other = nginx_folder / "conf.d" / "websockets-other.conf"
     text = site.read_text().replace(" default_server", "").replace("localhost 127.0.0.1", "other.example")
     other.write_text(text.replace("websockets_echo", "other"))
-    arguments = {"run": made["run"], "app": "echo", "site_file": str(site), "http_file": str(shared), "pair": []}
+    arguments = {"run": made["run"], "site": made["site"]}
     with connect(f"ws://127.0.0.1:{port}/") as client:
         for last in (False, True):
             with patch_module_args(arguments), pytest.raises(SystemExit):
@@ -264,7 +265,7 @@ def test_remove_takes_the_site_out_of_nginx_and_leaves_clients(
             assert not site.exists()
             # The other app needs what all share.
             assert shared.exists() is not last
-            arguments["site_file"] = str(other)
+            arguments["site"] = {**made["site"], "app": "other", "file": str(other)}
             site = other
 
         def refused():

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.websockets.deploy.plugins.module_utils import nginx
+from ansible_collections.websockets.deploy.plugins.module_utils import nginx, paths
 from role import nginx_files, plan
 
 
@@ -16,7 +16,7 @@ def findings(folder, **inputs):
     for path, text in nginx_files(planned, folder).items():
         Path(path).write_text(text)
     sizes = planned["sizes"]
-    main = Path(nginx.MAIN)
+    main = Path(paths.NGINX_MAIN)
     main.write_text(nginx.tune(main.read_text(), sizes["worker_connections"], sizes["nginx_nofile"]))
     # HSTS is a promise that only the name's owner can make (docs/security.md); who gets no answer gets no header either.
     command = [sys.executable, "-m", "gixy", "--format", "json", "--skips", "hsts_header", main]

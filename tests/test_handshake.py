@@ -9,7 +9,12 @@ import time
 
 import pytest
 import websockets.sync.server
-from ansible_collections.websockets.deploy.plugins.module_utils.handshake import HandshakeError, probe
+from ansible_collections.websockets.deploy.plugins.module_utils.handshake import HandshakeError, ask
+from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
+
+
+def probe(address, headers=None, **what):
+    return ask(address, Probe(**what), headers)
 
 
 @pytest.fixture
@@ -148,7 +153,13 @@ def test_the_server_sees_name_path_headers_and_a_normal_end(serve, eventually):
         request = websocket.request
         seen.append((request.path, request.headers["Host"], request.headers["Origin"], websocket.close_code))
 
-    probe(serve(handler), host="ws.example.com", path="/ws?a=1", headers={"Origin": "https://a.example"}, message="x")
+    probe(
+        serve(handler),
+        server_name="ws.example.com",
+        path="/ws?a=1",
+        headers={"Origin": "https://a.example"},
+        message="x",
+    )
     assert eventually(lambda: seen) == [("/ws?a=1", "ws.example.com", "https://a.example", 1000)]
 
 

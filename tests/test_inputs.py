@@ -4,9 +4,9 @@ import re
 
 import pytest
 from ansible.template import trust_as_template
-from ansible_collections.websockets.deploy.plugins.module_utils import inputs as rules
 from ansible_collections.websockets.deploy.plugins.module_utils import source, tls
-from role import ECHO, HOST, load, plan, read
+from ansible_collections.websockets.deploy.plugins.module_utils.inputs import HIDDEN, PREFIX, InputError
+from role import ECHO, HOST, plan, read
 
 APP_NAME = "use lower-case letters, digits, - and _, starting with a letter."
 USER_NAME = "use a user name of at most 32 lower-case letters, digits, - and _, starting with a letter."
@@ -421,7 +421,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("given", "messages"), [(case[0], case[1:]) for case in REFUSED.values()], ids=REFUSED)
 def test_refused(given, messages):
-    with pytest.raises(rules.InputError) as error:
+    with pytest.raises(InputError) as error:
         plan(**given)
     told = re.sub(r"\b[0-9a-f]{12}\b", "<id>", str(error.value))
     assert told.splitlines() == list(messages)
@@ -429,7 +429,7 @@ def test_refused(given, messages):
 
 
 def test_refused_where_a_template_has_no_value():
-    with pytest.raises(rules.InputError, match=r"^websockets_server_name cannot be templated: .*'domain' is undefined"):
+    with pytest.raises(InputError, match=r"^websockets_server_name cannot be templated: .*'domain' is undefined"):
         plan(server_name=[trust_as_template("ws.{{ domain }}")])
 
 
@@ -449,7 +449,7 @@ ON_THIS_HOST = {
         " /usr/bin/python3.",
     ),
     "server name and port of another app": (
-        {"servers": {"chat": ["127.0.0.1:8080 a.example", "127.0.0.1:8080 b.example"]}},
+        {"claims": {"chat": ["127.0.0.1:8080 a.example", "127.0.0.1:8080 b.example"]}},
         {"server_name": ["B.example", "c.example"]},
         "websockets_server_name is 'b.example': the app chat has this name at 127.0.0.1:8080 already; use another name,"
         " or another port in websockets_listen.",
@@ -477,7 +477,7 @@ ON_THIS_HOST = {
         "websockets_listen is '443': another site speaks plain HTTP there, and nginx can do only that; use another port.",
     ),
     "name and plain port of another app": (
-        {"servers": {"chat": ["0.0.0.0:80 a.example"]}},
+        {"claims": {"chat": ["0.0.0.0:80 a.example"]}},
         {"listen": "443", "tls": "self-signed", "server_name": ["a.example"]},
         "websockets_server_name is 'a.example': the app chat has this name at 0.0.0.0:80 already; use another name, or"
         " another port in websockets_listen.",
@@ -516,14 +516,14 @@ ON_THIS_HOST = {
 
 @pytest.mark.parametrize(("host", "given", "message"), ON_THIS_HOST.values(), ids=ON_THIS_HOST)
 def test_refused_on_this_host(host, given, message):
-    with pytest.raises(rules.InputError) as error:
+    with pytest.raises(InputError) as error:
         plan(host, **given)
     assert str(error.value) == message
 
 
 def test_one_name_for_two_apps_of_a_run_is_refused():
     before = plan(app="chat")["ansible_facts"]
-    with pytest.raises(rules.InputError) as error:
+    with pytest.raises(InputError) as error:
         plan(app="chat", numprocs=2, ansible_facts=before)
     assert str(error.value) == "websockets_app is 'chat': another app of this run has this name; use another."
     # The same app again, or another one, is not.
@@ -584,13 +584,13 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("given", ACCEPTED.values(), ids=ACCEPTED)
 def test_accepted(given):
-    plan({"servers": {"chat": ["0.0.0.0:8080 taken.example"]}}, **given)
+    plan({"claims": {"chat": ["0.0.0.0:8080 taken.example"]}}, **given)
 
 
 @pytest.mark.parametrize("name", list(read("defaults/main.yml")))
 def test_an_empty_value_is_refused(name):
     """``name:`` with nothing after it is None in YAML."""
-    with pytest.raises(rules.InputError) as error:
+    with pytest.raises(InputError) as error:
         plan(**{name.removeprefix("websockets_"): None})
     assert f"{name} is None: give it a value, or leave it out for its default." in str(error.value)
 
@@ -608,7 +608,7 @@ def test_no_result_has_a_secret(monkeypatch, tmp_path):
         gate_headers={"Authorization": "hunter2"},
         pip_index_url="https://user:hunter2@pypi.example/simple",
     )
-    certificate, key = tls.make(["localhost", "127.0.0.1"], folder=tmp_path)
+    certificate, key = tls.make(["localhost", "127.0.0.1"])
     with_key = plan(tls="files", tls_certificate=certificate, tls_key=key)
     assert key.splitlines()[1] not in repr(with_key)
     assert "hunter2" not in repr(planned)
@@ -632,11 +632,11 @@ def test_no_result_has_a_secret(monkeypatch, tmp_path):
 )
 def test_address_and_url(listen, names, address, url, mode):
     planned = plan(listen=listen, server_name=names, tls=mode)
-    assert (planned["address"], planned["url"]) == (address, url)
+    assert (planned["site"]["address"], planned["site"]["url"]) == (address, url)
 
 
 def test_probe_has_a_name_that_a_wildcard_matches():
-    assert plan(server_name=["*.example.com"], origins=["*"])["probe"]["host"] == "any.example.com"
+    assert plan(server_name=["*.example.com"], origins=["*"])["probe"]["server_name"] == "any.example.com"
 
 
 @pytest.mark.parametrize(
@@ -657,7 +657,7 @@ def test_probe_has_a_name_that_a_wildcard_matches():
     ],
 )
 def test_origins(given, lets_in):
-    assert plan(**given)["origins"] == lets_in
+    assert plan(**given)["site"]["origins"] == lets_in
 
 
 def test_the_proof_has_an_origin_where_one_is_required():
@@ -691,5 +691,5 @@ def test_what_another_app_of_the_host_needs_is_not_lowered():
 
 def test_defaults_are_all_there_is_to_know():
     """What the tests give as inputs is what a play has."""
-    hidden = load("action/plan")._SECRET
-    assert set(read("defaults/main.yml")) == {*plan()["inputs"], *hidden}
+    inputs = {*plan()["inputs"], *HIDDEN}
+    assert set(read("defaults/main.yml")) == {f"{PREFIX}{name}" for name in inputs}

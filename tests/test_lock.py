@@ -7,11 +7,12 @@ import sys
 import time
 
 import pytest
-from ansible_collections.websockets.deploy.plugins.module_utils import lock
+from ansible_collections.websockets.deploy.plugins.module_utils import lock, paths
+from ansible_collections.websockets.deploy.plugins.module_utils.run import Run
 from role import ROOT, load
 
-MINE = {"id": "mine", "who": "me@here (process 1)"}
-OTHER = {"id": "other", "who": "you@there (process 2)"}
+MINE = Run("mine", "me@here (process 1)")
+OTHER = Run("other", "you@there (process 2)")
 REFUSED = re.escape("me@here (process 1) is at work on this host; this run has changed nothing more.")
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -36,8 +37,8 @@ def test_within_a_task_the_other_run_is_named():
 
 
 def test_another_process_is_kept_out_within_a_task(host):
-    code = f"import sys; sys.path.insert(0, {str(ROOT / 'plugins' / 'module_utils')!r}); import lock\n" + (
-        f"lock.PATH = {lock.PATH!r}\ntry:\n    with lock.held({OTHER!r}, take=True): print('taken')\n"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from plugins.module_utils import lock, run\n" + (
+        f"Run = run.Run\nlock.paths.LOCK = {paths.LOCK!r}\ntry:\n    with lock.held({OTHER!r}, take=True): print('taken')\n"
         "except lock.LockError as error: print(error)"
     )
     with lock.held(MINE, take=True):
@@ -77,7 +78,7 @@ def test_a_task_that_exits_well_does_not():
 def test_a_run_of_which_nothing_was_heard_for_long_has_ended():
     take(MINE)
     long_ago = time.time() - lock.GAP - 1
-    os.utime(lock.PATH, (long_ago, long_ago))
+    os.utime(paths.LOCK, (long_ago, long_ago))
     # … for the beginning of another one only: a task in the middle of it is not to go on beside somebody.
     with pytest.raises(lock.LockError), lock.held(OTHER):
         pass
@@ -102,8 +103,7 @@ def test_a_run_that_was_killed_is_known_to_have_ended(tmp_path):
     ended = subprocess.Popen(["true"])
     ended.wait()
     mine = plan._this_run()
-    assert plan._has_ended({"id": f"{node} {ended.pid} {tmp_path}"})
-    assert plan._has_ended({"id": f"{node} {os.getpid()} /nonexistent"}), "the process is another one of this number"
+    assert plan._has_ended(Run(f"{node} {ended.pid} {tmp_path}", ""))
+    assert plan._has_ended(Run(f"{node} {os.getpid()} /nonexistent", "")), "the process is another one of this number"
     assert not plan._has_ended(mine)
-    assert not plan._has_ended({"id": f"elsewhere {ended.pid} /nonexistent"})
-    assert not plan._has_ended(None)
+    assert not plan._has_ended(Run(f"elsewhere {ended.pid} /nonexistent", ""))

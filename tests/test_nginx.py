@@ -5,7 +5,7 @@ import re
 import stat
 
 import pytest
-from ansible_collections.websockets.deploy.plugins.module_utils import nginx
+from ansible_collections.websockets.deploy.plugins.module_utils import nginx, paths
 
 SITE = "server { listen 127.0.0.1:18080; server_name a.example; }\n"
 
@@ -119,7 +119,7 @@ def test_tune_raises_debians_nginx_conf_to_what_nginx_accepts(nginx_folder):
     after = nginx.tune(before, 8448, 8449)
     assert value(before, "worker_connections") == 768
     assert (value(after, "worker_connections"), value(after, "worker_rlimit_nofile")) == (8448, 8449)
-    nginx.test({nginx.MAIN: after})
+    nginx.test({paths.NGINX_MAIN: after})
     # All else stays, to the byte.
     assert after.replace("worker_rlimit_nofile 8449;\n\n", "").replace("8448", "768") == before
 

@@ -1,6 +1,5 @@
 """What the module observe sees of a host: here, of this machine and of files that look like one."""
 
-import glob
 import grp
 import os
 import pwd
@@ -8,12 +7,20 @@ import resource
 import socket
 import subprocess
 import sys
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
-from role import load, plan, render
-
-observe = load("modules/observe")
+from ansible_collections.websockets.deploy.plugins.module_utils import (
+    host_files,
+    neighbours,
+    paths,
+    recorded,
+    services,
+    system,
+)
+from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict, to_dict
+from ansible_collections.websockets.deploy.plugins.module_utils.site import Others, Site
+from role import plan, render
 
 
 @pytest.fixture
@@ -34,15 +41,15 @@ def my_name():
 
 @pytest.mark.parametrize("address", ["127.0.0.1:", "0.0.0.0:", ""], ids=["same address", "all addresses", "port alone"])
 def test_the_program_in_the_way_is_named(taken, my_name, address):
-    assert observe.listener(f"{address}{taken}") == my_name
+    assert neighbours.listener(f"{address}{taken}") == my_name
 
 
 def test_a_free_port_is_nobodys(taken):
     with socket.create_server(("127.0.0.1", 0)) as other:
         free = other.getsockname()[1]
-    assert observe.listener(f"127.0.0.1:{free}") == ""
+    assert neighbours.listener(f"127.0.0.1:{free}") == ""
     # The same port of another address is free as well.
-    assert observe.listener(f"127.0.0.2:{taken}") == ""
+    assert neighbours.listener(f"127.0.0.2:{taken}") == ""
 
 
 def test_nginx_is_not_in_its_own_way(tmp_path, eventually):
@@ -52,13 +59,13 @@ def test_nginx_is_not_in_its_own_way(tmp_path, eventually):
     code = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
     with subprocess.Popen([program, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         port = int(process.stdout.readline())
-        assert observe.owners(port) == {"nginx"}
-        assert observe.listener(f"127.0.0.1:{port}") == ""
+        assert neighbours.owners(port) == {"nginx"}
+        assert neighbours.listener(f"127.0.0.1:{port}") == ""
         process.communicate("")
 
 
 def test_an_address_of_another_host_is_told():
-    assert observe.listener("192.0.2.1:8080") == (
+    assert neighbours.listener("192.0.2.1:8080") == (
         "nobody can listen there (Cannot assign requested address); something else"
     )
 
@@ -69,29 +76,46 @@ def test_an_address_of_another_host_is_told():
 @pytest.fixture
 def etc(tmp_path, monkeypatch):
     """Have the module look for files under a temporary folder."""
-    found = SimpleNamespace(glob=lambda pattern: glob.glob(f"{tmp_path}{pattern}"))
-    monkeypatch.setattr(observe, "glob", found)
+    for name in ("SRV", "NGINX", "SUPERVISOR"):
+        monkeypatch.setattr(paths, name, f"{tmp_path}{getattr(paths, name)}")
+    monkeypatch.setattr(paths, "drop_in", lambda service: f"{tmp_path}/etc/systemd/system/{service}.conf")
     (tmp_path / "etc/nginx/conf.d").mkdir(parents=True)
     (tmp_path / "etc/supervisor/conf.d").mkdir(parents=True)
     return tmp_path / "etc"
 
 
-def test_servers_are_read_from_the_sites_that_the_role_writes(etc):
+def put(etc, recorded_too, **inputs):
+    """Have the host have an app's site, recorded or, as the first versions of the role left it, not; return the plan."""
+    planned = plan(**inputs)
+    text = render("site.conf.j2", planned)
+    Path(paths.site_file(planned["release"]["app"])).write_text(text)
+    if recorded_too:
+        os.makedirs(paths.app_base(planned["release"]["app"]), exist_ok=True)
+        recorded.write(from_dict(Site, planned["site"]), text)
+    return planned
+
+
+@pytest.mark.parametrize("recorded_too", [True, False], ids=["recorded", "read"])
+def test_servers_of_the_other_apps_are_known(etc, recorded_too):
     for inputs in (
         {"app": "chat", "listen": "8080", "server_name": ["A.example", "*.b.example"], "tls": "none", "origins": ["*"]},
         {"app": "room", "listen": "[::]:443", "server_name": ["c.example"], "tls": "self-signed"},
         {"app": "mine"},
     ):
-        site = render("site.conf.j2", plan(**inputs))
-        (etc / f"nginx/conf.d/websockets-{inputs['app']}.conf").write_text(site)
+        put(etc, recorded_too, **inputs)
     (etc / "nginx/conf.d/other.conf").write_text("server { listen 82; server_name d.example; }\n")
-    assert observe.servers("mine") == {
+    assert neighbours.claims("mine", recorded.sites()) == {
         "chat": ["0.0.0.0:8080 a.example", "0.0.0.0:8080 *.b.example"],
         "room": [":::80 c.example", ":::443 c.example"],
     }
 
 
-NOBODY = {"options": False, "default": False}
+def others_at(app, listen):
+    """Return what the host has at an address beside this app; no program listens there."""
+    return to_dict(neighbours.listens(app, [listen], recorded.sites())[listen]) | {"listener": ""}
+
+
+NOBODY = to_dict(Others())
 PLAIN = {**NOBODY, "speaks": "plain HTTP", "proxy_protocol": False}
 LISTENS = {
     "nobody": ("", NOBODY),
@@ -111,53 +135,61 @@ LISTENS = {
 }
 
 
+@pytest.mark.parametrize("recorded_too", [True, False], ids=["recorded", "read"])
 @pytest.mark.parametrize(("text", "seen"), LISTENS.values(), ids=LISTENS)
-def test_what_others_have_at_an_address(etc, text, seen):
+def test_what_others_have_at_an_address(etc, text, seen, recorded_too):
     (etc / "nginx/conf.d/zzz.conf").write_text(text)
-    own = render("site.conf.j2", plan(app="mine", listen="8080", tls="none"))
-    (etc / "nginx/conf.d/websockets-mine.conf").write_text(own)
-    assert observe.others_at("mine", "0.0.0.0:8080") == seen
+    put(etc, recorded_too, app="mine", listen="8080", tls="none")
+    assert others_at("mine", "0.0.0.0:8080") == seen
     # The same of another app of the role.
     (etc / "nginx/conf.d/zzz.conf").unlink()
-    assert observe.others_at("yours", "8080") == {**PLAIN, "options": True, "default": True}
+    assert others_at("yours", "8080") == {**PLAIN, "options": True, "default": True}
+
+
+def test_a_site_that_a_person_has_edited_is_read_again(etc):
+    put(etc, True, app="mine", listen="8080", tls="none")
+    site = Path(paths.site_file("mine"))
+    site.write_text(site.read_text().replace("listen 8080", "listen 8081"))
+    assert others_at("yours", "8080") == NOBODY
+    assert others_at("yours", "8081") == {**PLAIN, "options": True, "default": True}
 
 
 def test_who_comes_first_is_asked_for_names_that_nobody_has(etc):
     """nginx takes the first server of an address where none is default_server: that is somebody's catch-all."""
     (etc / "nginx/conf.d/first.conf").write_text("server {\n  listen 8080;\n}\n")
-    assert observe.others_at("mine", "8080")["default"] is True
+    assert others_at("mine", "8080")["default"] is True
     (etc / "nginx/conf.d/first.conf").rename(etc / "nginx/conf.d/zzz.conf")
-    assert observe.others_at("mine", "8080")["default"] is False
+    assert others_at("mine", "8080")["default"] is False
 
 
 def test_the_plan_refuses_what_one_of_them_has(etc):
     chat = {"app": "chat", "listen": "0.0.0.0:8080", "server_name": ["a.example"], "tls": "none"}
-    (etc / "nginx/conf.d/websockets-chat.conf").write_text(render("site.conf.j2", plan(**chat)))
+    put(etc, True, **chat)
     with pytest.raises(
         Exception, match=r"^websockets_server_name is 'a.example': the app chat has this name at 0.0.0.0:8080"
     ):
-        taken = {"servers": observe.servers("room")}
+        taken = {"claims": neighbours.claims("room", recorded.sites())}
         plan(taken, app="room", listen="8080", server_name=["a.example"], tls="none")
 
 
 def test_minfds_is_the_largest_there_is(etc):
     (etc / "supervisor/conf.d/a.conf").write_text("[supervisord]\nminfds=5000\n")
     (etc / "supervisor/conf.d/b.conf").write_text("; minfds = 90000\n[supervisord]\nminfds = 4352\n")
-    assert observe.minfds() >= 5000
-    assert observe.minfds() != 90000
+    assert neighbours.minfds() >= 5000
+    assert neighbours.minfds() != 90000
 
 
 def test_the_roles_own_minfds_is_seen(etc):
     (etc / "supervisor/conf.d/websockets.conf").write_text(render("supervisord.conf.j2", plan(max_connections=16000)))
-    assert observe.minfds() == 16256
+    assert neighbours.minfds() == 16256
 
 
 def test_the_limit_that_the_role_has_given_nginx_is_seen(etc):
-    assert observe.nginx_nofile() == 0
-    unit = etc / "systemd/system/nginx.service.d/websockets.conf"
+    assert neighbours.nginx_nofile() == 0
+    unit = Path(paths.drop_in("nginx"))
     unit.parent.mkdir(parents=True)
     unit.write_text(render("nginx.service.conf.j2", plan(max_connections=16000)))
-    assert observe.nginx_nofile() == 32256
+    assert neighbours.nginx_nofile() == 32256
 
 
 # The host's own files
@@ -167,7 +199,7 @@ def test_files_are_seen_with_their_mode(tmp_path):
     path, none = tmp_path / "file", f"{tmp_path}/none"
     path.write_text("# A file\n")
     path.chmod(0o640)
-    assert observe.files([str(path), none, f"{tmp_path}/no/folder"]) == {str(path): "0640 # A file\n", none: ""}
+    assert host_files.found([str(path), none, f"{tmp_path}/no/folder"]) == {str(path): "0640 # A file\n", none: ""}
 
 
 @pytest.fixture
@@ -182,7 +214,7 @@ def folders(tmp_path):
 
 
 def test_folders_that_are_as_they_should_be(folders):
-    assert observe.folders(f"{folders}/file")
+    assert host_files.folders_are_made(f"{folders}/file")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +232,7 @@ def test_folders_that_are_as_they_should_be(folders):
 )
 def test_folders_that_are_not(folders, harm):
     harm(folders)
-    assert not observe.folders(f"{folders}/file")
+    assert not host_files.folders_are_made(f"{folders}/file")
 
 
 GOOD = {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
@@ -225,16 +257,15 @@ def test_services_of_systemd(tmp_path, monkeypatch, supervisor, idle, stale):
     (tmp_path / "systemctl").write_text(f"#!/bin/sh\ncat <<E\n{shown}\nE\n")
     (tmp_path / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert observe.services(observe.units("systemd", False)) == {"idle_services": idle, "stale_units": stale}
+    found = services.units(False)
+    assert (services.idle_units(found), services.stale(found)) == (idle, stale)
 
 
 def test_a_systemd_that_does_not_answer_runs_no_services(tmp_path, monkeypatch):
     (tmp_path / "systemctl").symlink_to("/bin/false")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert observe.services(observe.units("systemd", False)) == {
-        "idle_services": ["nginx", "supervisor"],
-        "stale_units": False,
-    }
+    found = services.units(False)
+    assert (services.idle_units(found), services.stale(found)) == (["nginx", "supervisor"], False)
 
 
 # The machine
@@ -254,11 +285,11 @@ def test_a_systemd_that_does_not_answer_runs_no_services(tmp_path, monkeypatch):
 )
 def test_the_platform(tmp_path, text, name):
     (tmp_path / "os-release").write_text(text)
-    assert observe.platform({"debian": {}, "debian-13": {}}, tmp_path / "os-release") == name
+    assert system.platform({"debian": {}, "debian-13": {}}, tmp_path / "os-release") == name
 
 
 def test_an_interpreter_tells_its_version():
-    assert observe.python_version(sys.executable) == "{}.{}".format(*sys.version_info[:2])
+    assert system.python_version(sys.executable) == "{}.{}".format(*sys.version_info[:2])
 
 
 @pytest.mark.parametrize(
@@ -271,25 +302,25 @@ def test_what_is_no_interpreter_has_no_version(tmp_path, text):
     if text:
         path.write_text(text)
         path.chmod(0o755)
-    assert observe.python_version(str(path)) == ""
+    assert system.python_version(str(path)) == ""
 
 
 def test_an_interpreter_too_old_for_an_app_has_no_version(tmp_path):
     old = tmp_path / "python"
     old.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "import sys; sys.version_info = (3, 8, 10); $1"\n')
     old.chmod(0o755)
-    assert observe.python_version(str(old)) == ""
+    assert system.python_version(str(old)) == ""
 
 
 def test_packages_that_dpkg_does_not_have_are_missing():
     wanted = ["dpkg", "no-such-package", "no-such-a | dpkg", "no-such-b | no-such-c"]
-    assert observe.missing(wanted) == ["no-such-package", "no-such-b"]
+    assert system.missing(wanted) == ["no-such-package", "no-such-b"]
 
 
 def test_a_user_has_a_group_and_a_home_or_does_not_exist():
     me = pwd.getpwuid(os.getuid())
-    assert observe.account(me.pw_name) == {"group": grp.getgrgid(me.pw_gid).gr_name, "home": me.pw_dir}
-    assert observe.account("no-such-user") == {"group": "", "home": ""}
+    assert system.account(me.pw_name) == (grp.getgrgid(me.pw_gid).gr_name, me.pw_dir)
+    assert system.account("no-such-user") == ("", "")
 
 
 def test_descriptors_that_the_host_does_not_allow():
@@ -297,5 +328,5 @@ def test_descriptors_that_the_host_does_not_allow():
     with open("/proc/sys/fs/nr_open") as file:
         above = int(file.read()) + 1
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    assert observe.nofile(above) == hard
-    assert observe.nofile(16) == hard
+    assert system.nofile(above) == hard
+    assert system.nofile(16) == hard

@@ -7,14 +7,16 @@ import socket
 from pathlib import Path
 
 import pytest
-from ansible_collections.websockets.deploy.plugins.module_utils import inputs, release, unix
+from ansible_collections.websockets.deploy.plugins.module_utils import inputs, paths, release, unix
+from ansible_collections.websockets.deploy.plugins.module_utils.record import to_dict
+from ansible_collections.websockets.deploy.plugins.module_utils.release import Release
 from role import HOST, plan
 
 ONE, TWO, THREE, FOUR = "111111111111", "222222222222", "333333333333", "444444444444"
 
 
 def base():
-    return f"{release.BASE}/chat"
+    return paths.app_base("chat")
 
 
 @pytest.fixture
@@ -22,17 +24,16 @@ def on_host(host):
     """Put a release on the host, with its packages and its logs; live or not."""
 
     def put(identity, since=None, previous="", venv="v"):
-        made = {**release.of("chat", identity), "venv": f"{base()}/venvs/{venv}", "user": "ws-chat", "files": {}}
-        made["processes"] = [{"name": "chat_00", "socket": "a", "peer": "b", "log": "c"}]
-        for folder in (made["path"], made["venv"], made["logs"]):
+        made = Release.of("chat", identity, "ws-chat", f"{base()}/venvs/{venv}", 1)
+        for folder in (made.path, made.venv, made.logs):
             os.makedirs(folder, exist_ok=True)
-        Path(made["path"], "release.json").write_text(json.dumps(made))
+        Path(made.path, "release.json").write_text(json.dumps({**to_dict(made), "files": {}}))
         for name in (f"chat_00-{identity}.log", f"chat_00-{identity}.log.1"):
-            Path(made["logs"], name).touch()
+            Path(made.logs, name).touch()
         if since is not None:
-            release.went_live(made["path"], previous)
-            os.utime(f"{made['path']}/previous", (since, since))
-            release.point(made["live"], made["sockets"])
+            release.went_live(made, previous)
+            os.utime(f"{made.path}/previous", (since, since))
+            release.point(made.live_link, made.sockets)
         return made
 
     return put
@@ -42,27 +43,27 @@ def test_releases_are_read_with_their_history(on_host):
     on_host(ONE, since=100)
     on_host(TWO, since=200, previous=ONE)
     on_host(THREE)
-    found = release.on_disk(base())
-    history = {identity: (record.get("since"), record.get("previous")) for identity, record in found.items()}
-    assert history == {ONE: (100, ""), TWO: (200, ONE), THREE: (None, None)}
-    assert release.on_disk(f"{release.BASE}/other") == {}
+    history = {identity: (found.since, found.previous) for identity, found in release.stored("chat").items()}
+    assert history == {ONE: (100, ""), TWO: (200, ONE), THREE: (0, None)}
+    assert release.stored("other") == {}
 
 
 def test_a_rollback_is_no_step_of_the_history(on_host):
     """Back and back again leads further back, not round in a circle."""
     on_host(ONE, since=100)
     made = on_host(TWO, since=200, previous=ONE)
-    release.went_live(made["path"], None)
-    record = release.on_disk(base())[TWO]
-    assert record["previous"] == ONE
-    assert record["since"] > 200
+    release.went_live(made, None)
+    found = release.stored("chat")[TWO]
+    assert found.previous == ONE
+    assert found.since > 200
 
 
 # Where to
 
 
 def go_back(on_host, **given):
-    planned = plan({"live": release.live(base()), "releases": release.on_disk(base())}, "rollback", app="chat", **given)
+    there = {identity: to_dict(found) for identity, found in release.stored("chat").items()}
+    planned = plan({"live": release.live_id("chat"), "releases": there}, "rollback", app="chat", **given)
     return planned["release"]["id"]
 
 
@@ -121,7 +122,7 @@ def test_nothing_to_go_back_to(on_host):
 
 
 def test_the_one_before_was_removed(three):
-    shutil.rmtree(f"{release.BASE}/chat/releases/{TWO}")
+    shutil.rmtree(f"{base()}/releases/{TWO}")
     with pytest.raises(inputs.InputError, match=f"{TWO} is not on this host .* it can go back to {ONE}"):
         go_back(three)
 
@@ -137,17 +138,17 @@ def test_the_plan_of_a_removal(on_host):
 
 @pytest.mark.parametrize(("keep", "gone"), [(9, [FOUR]), (3, [FOUR]), (2, [ONE, FOUR]), (1, [ONE, FOUR])])
 def test_prune_keeps_the_newest_the_live_one_and_the_one_before(three, keep, gone):
-    assert release.prune(base(), keep) == gone
-    assert sorted({ONE, TWO, THREE, FOUR} - set(gone)) == sorted(release.on_disk(base()))
-    logs = {name.split("-")[1][:12] for name in os.listdir(f"{release.LOG}/chat")}
+    assert release.prune("chat", keep) == gone
+    assert sorted({ONE, TWO, THREE, FOUR} - set(gone)) == sorted(release.stored("chat"))
+    logs = {name.split("-")[1][:12] for name in os.listdir(f"{paths.LOG}/chat")}
     assert logs == {ONE, TWO, THREE, FOUR} - set(gone)
-    assert release.prune(base(), keep) == []
+    assert release.prune("chat", keep) == []
 
 
 def test_prune_after_a_rollback_keeps_what_is_live(three):
     """The live release may be the oldest."""
-    release.point(f"{base()}/live", f"{release.RUN}/chat/{ONE}")
-    assert release.prune(base(), 1) == [TWO, FOUR]
+    release.point(f"{base()}/live", f"{paths.RUN}/chat/{ONE}")
+    assert release.prune("chat", 1) == [TWO, FOUR]
 
 
 def test_prune_removes_packages_that_nobody_uses_and_half_built_releases(on_host):
@@ -156,9 +157,9 @@ def test_prune_removes_packages_that_nobody_uses_and_half_built_releases(on_host
     on_host(THREE, since=300, previous=TWO, venv="new")
     for leftover in (f"{base()}/venvs/nobodys", f"{base()}/releases/.{FOUR}.partial"):
         os.makedirs(leftover)
-    assert release.prune(base(), 2) == [ONE]
+    assert release.prune("chat", 2) == [ONE]
     assert sorted(os.listdir(f"{base()}/venvs")) == ["new", "old"]
-    release.prune(base(), 1)
+    release.prune("chat", 1)
     assert sorted(os.listdir(f"{base()}/releases")) == [TWO, THREE]
 
 

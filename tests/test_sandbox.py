@@ -5,10 +5,10 @@ import shutil
 import subprocess
 
 import pytest
-from ansible_collections.websockets.deploy.plugins.module_utils import sandbox
-from role import HOST, load, plan, render
+from ansible_collections.websockets.deploy.plugins.module_utils import neighbours, paths, sandbox
+from ansible_collections.websockets.deploy.plugins.module_utils.host_files import HostFile
+from role import HOST, plan, render
 
-observe = load("modules/observe")
 NEW = {"on": False, "late": False, "neighbours": []}
 ON = {**NEW, "on": True}
 SITE = "/etc/nginx/sites-enabled/theirs"
@@ -17,7 +17,7 @@ SHARED = {**NEW, "neighbours": [SITE]}
 
 def decided(choice="auto", **host):
     planned = plan(HOST | host, sandbox=choice)
-    return planned["sandbox"], planned["sandboxed"]
+    return planned["sandboxed"], planned["sandbox_says"]
 
 
 def both(service):
@@ -60,15 +60,10 @@ def test_a_service_is_in_a_sandbox_unless_somebody_else_needs_it(choice, host, s
 
 
 def test_a_file_that_this_run_writes_comes_late_to_a_service_that_runs():
-    file = {
-        "src": "nginx.sandbox.conf.j2",
-        "dest": sandbox.FILE.format(service="nginx"),
-        "mode": "0644",
-        "init": ["systemd"],
-    }
+    file = HostFile("nginx.sandbox.conf.j2", paths.sandbox("nginx"), "0644")
     late = "nginx and supervisor; from the next start of nginx on, which cuts clients and is left to you"
-    assert plan(files=[file])["sandboxed"] == late
-    assert plan({"idle_services": ["nginx"]}, files=[file])["sandboxed"] == "nginx and supervisor"
+    assert plan(files=[file])["sandbox_says"] == late
+    assert plan({"idle_services": ["nginx"]}, files=[file])["sandbox_says"] == "nginx and supervisor"
 
 
 @pytest.mark.parametrize("service", sandbox.SERVICES)
@@ -100,32 +95,30 @@ def test_systemd_knows_every_line(service, tmp_path):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Have the services' configuration be files below a temporary folder."""
-    (tmp_path / "sites-enabled").mkdir()
-    patterns = {
-        "nginx": ((f"{tmp_path}/nginx.conf", f"{tmp_path}/sites-enabled/*"), observe._NEIGHBOURS["nginx"][1]),
-        "supervisor": ((f"{tmp_path}/*.conf",), observe._NEIGHBOURS["supervisor"][1]),
-    }
-    monkeypatch.setattr(observe, "_NEIGHBOURS", patterns)
+    for folder in ("sites-enabled", "conf.d"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(paths, "NGINX", str(tmp_path))
+    monkeypatch.setattr(paths, "SUPERVISOR", str(tmp_path))
     return tmp_path
 
 
 def test_debians_own_configuration_is_nobodys(nginx_folder, files):
     shutil.copy(nginx_folder / "nginx.conf", files / "nginx.conf")
-    assert observe.neighbours("nginx") == []
+    assert neighbours.work("nginx") == []
     (files / "sites-enabled" / "default").symlink_to(nginx_folder / "sites-available" / "default")
-    assert observe.neighbours("nginx") == [f"{files}/sites-enabled/default"]
+    assert neighbours.work("nginx") == [f"{files}/sites-enabled/default"]
 
 
 @pytest.mark.parametrize("text", ["server {", "  server{", "http { server\n {}", "stream {\n}"])
 def test_a_site_of_somebody_else_is_seen(files, text):
     (files / "sites-enabled" / "theirs").write_text(f"{text}\n")
-    assert observe.neighbours("nginx") == [f"{files}/sites-enabled/theirs"]
+    assert neighbours.work("nginx") == [f"{files}/sites-enabled/theirs"]
 
 
 @pytest.mark.parametrize("kind", ["program", "fcgi-program", "eventlistener"])
 def test_a_program_of_somebody_else_is_seen(files, kind):
-    (files / "websockets-echo-0123456789ab.conf").write_text("[program:echo-0123456789ab]\n")
+    (files / "conf.d" / "websockets-echo-0123456789ab.conf").write_text("[program:echo-0123456789ab]\n")
     (files / "supervisord.conf").write_text("[supervisord]\n; [program:example]\n")
-    assert observe.neighbours("supervisor") == []
-    (files / "theirs.conf").write_text(f"[{kind}:theirs]\n")
-    assert observe.neighbours("supervisor") == [f"{files}/theirs.conf"]
+    assert neighbours.work("supervisor") == []
+    (files / "conf.d" / "theirs.conf").write_text(f"[{kind}:theirs]\n")
+    assert neighbours.work("supervisor") == [f"{files}/conf.d/theirs.conf"]

@@ -254,7 +254,7 @@ def repository(tmp_path):
 
 def from_git(repository, version, **inputs):
     planned = plan(repo=str(repository), version=version, **{"src": "", **inputs})
-    return planned["source"]["folder"]
+    return planned["code"]["folder"]
 
 
 @pytest.mark.parametrize(

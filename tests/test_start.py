@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.websockets.deploy.plugins.module_utils import handshake, release
+from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
+from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
+from ansible_collections.websockets.deploy.plugins.module_utils.release import Release
 from ansible_collections.websockets.deploy.plugins.module_utils.supervisor import Supervisor
 from role import ECHO, load, plan, put_in_place
 from websockets.exceptions import ConnectionClosed
@@ -74,7 +77,7 @@ def drain_module(capsys):
 
 def answers(made):
     for process in made["release"]["processes"]:
-        handshake.probe(process["socket"], message="hello")
+        handshake.ask(process["socket"], Probe(message="hello"))
 
 
 def pids(made):
@@ -128,8 +131,8 @@ def test_a_new_release_starts_beside_the_old_one_which_is_then_stopped(planned, 
     assert pids(old) == before
     answers(old)
     answers(new)
-    release.point(new["release"]["live"], new["release"]["sockets"])
-    release.went_live(new["release"]["path"], old["release"]["id"])
+    release.point(new["release"]["live_link"], new["release"]["sockets"])
+    release.went_live(from_dict(Release, new["release"]), old["release"]["id"])
     drained = drain_module(new)
     assert (drained["changed"], drained["drained"]) == (True, [old["release"]["id"]])
     assert pids(old) == []
@@ -171,7 +174,7 @@ def test_processes_go_with_a_supervisord_that_is_killed(planned, start_module, s
 
 
 def serves(made, minfds=256):
-    return observe.serves(made["release"], minfds, made["probe"], {})
+    return observe.serves(from_dict(Release, made["release"]), minfds, from_dict(Probe, made["probe"]), {})
 
 
 def test_a_release_that_runs_is_seen_to(planned, start_module):
@@ -286,7 +289,7 @@ def test_a_crash_is_told_at_once(planned, start_module):
 
 def test_a_live_release_that_does_not_answer_is_not_removed(planned, start_module):
     made = planned(SHOUTS, gate_timeout=1)
-    release.point(made["release"]["live"], made["release"]["sockets"])
+    release.point(made["release"]["live_link"], made["release"]["sockets"])
     failed = start_module(made)
     assert failed["msg"].startswith(f"The live release {made['release']['id']} does not answer. ")
     assert all(pids(made))

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from ansible_collections.websockets.deploy.plugins.module_utils import release, supervisor
+from ansible_collections.websockets.deploy.plugins.module_utils.release import Release
 from ansible_collections.websockets.deploy.plugins.module_utils.supervisor import Supervisor, SupervisorError
 
 # Programs end with their supervisord, however that ends.
@@ -168,7 +169,7 @@ def test_the_release_that_gets_no_traffic_is_found_by_its_file(running, host):
         f"[program:chat-0123456789ab]\ncommand = {SLEEP}\n"
     )
     (identity,) = release.programs("chat")
-    old = release.of("chat", identity)
+    old = Release.of("chat", identity)
     running.add(old["program"])
     running.retire(old)
     assert release.programs("chat") == []

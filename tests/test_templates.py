@@ -9,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.websockets.deploy.plugins.module_utils import inputs as rules
-from ansible_collections.websockets.deploy.plugins.module_utils import nginx
+from ansible_collections.websockets.deploy.plugins.module_utils import nginx, paths
+from ansible_collections.websockets.deploy.plugins.module_utils.inputs import InputError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from role import ROLE, nginx_files, plan, render
@@ -50,8 +50,8 @@ every_input = pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
 def test_nginx_takes_the_site(nginx_folder, inputs):
     planned = plan(**inputs)
     connections = planned["sizes"]["worker_connections"]
-    tuned = nginx.tune(nginx.read(nginx.MAIN), connections, connections)
-    words = nginx.test({nginx.MAIN: tuned, **nginx_files(planned, nginx_folder)})
+    tuned = nginx.tune(nginx.read(paths.NGINX_MAIN), connections, connections)
+    words = nginx.test({paths.NGINX_MAIN: tuned, **nginx_files(planned, nginx_folder)})
     # A warning here would be in everybody's log; how many files the machine allows is the machine's matter.
     warnings = [line for line in words.splitlines() if "[warn]" in line and "RLIMIT_NOFILE" not in line]
     assert [line for line in warnings if "open file resource limit" not in line] == []
@@ -141,7 +141,7 @@ def test_supervisor_reads_the_program_as_it_is_meant(options, users, inputs):
             "uid": users[release["user"]],
             "umask": 0o007,
             "autostart": True,
-            "stopwaitsecs": planned["inputs"]["websockets_stopwaitsecs"],
+            "stopwaitsecs": planned["inputs"]["stopwaitsecs"],
             "stopsignal": 15,
             "redirect_stderr": True,
         }
@@ -233,7 +233,7 @@ def process(host):
         planned = plan(
             command="x {socket}", user="nobody-yet", secrets=secrets or {}, environment=environment or {}, **inputs
         )
-        planned["inputs"]["websockets_command"] = command
+        planned["inputs"]["command"] = command
         script = host / "run-script"
         script.write_text(render("run.j2", planned, websockets_secrets=secrets or {}))
         caller = {"PATH": os.environ["PATH"], "SUPERVISOR_PROCESS_NAME": "echo_01", "SUPERVISOR_ENABLED": "1"}
@@ -342,7 +342,7 @@ def test_the_init_script_is_one_for_the_real_shell(tmp_path):
     assert re.search(r"(?m)^# Provides: +websockets-tmpfiles$", script.read_text())
 
 
-@pytest.mark.parametrize("template", sorted(path.name for path in (ROLE / "templates").iterdir()))
+@pytest.mark.parametrize("template", sorted(path.name for path in (ROLE / "templates").glob("*.j2")))
 def test_every_file_says_who_writes_it(template):
     assert "Ansible managed" in "".join(render(template, plan()).splitlines()[:2])
 
@@ -396,7 +396,7 @@ def accepted(**inputs):
     """Return the plan of these inputs, None if they are refused."""
     try:
         return plan(**inputs)
-    except rules.InputError:
+    except InputError:
         return None
 
 

@@ -1,5 +1,6 @@
 """Certificates: what is accepted of one, what is made, and what nginx does with it."""
 
+import dataclasses
 import datetime
 import http.client
 import json
@@ -11,11 +12,15 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.websockets.deploy.plugins.module_utils import acme, handshake, nginx, tls
+from ansible_collections.websockets.deploy.plugins.module_utils import acme, handshake, nginx, paths, recorded, tls
+from ansible_collections.websockets.deploy.plugins.module_utils.host import Validity
+from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
+from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
+from ansible_collections.websockets.deploy.plugins.module_utils.site import Certificate, Site
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from role import load, plan, render
+from role import challenge, load, plan, render
 from test_cutover import cut_over, cutover, port, remove, running_nginx, started  # noqa: F401  fixtures, and two modules
 from websockets.sync.client import connect
 
@@ -52,11 +57,11 @@ OWN = certificate(KEYS["host"])
 @pytest.fixture
 def examine(tmp_path):
     def run(chain, key, names=NAMES):
-        paths = [tmp_path / "certificate", tmp_path / "key"]
-        for path, text in zip(paths, (chain, key), strict=True):
+        files = [tmp_path / "certificate", tmp_path / "key"]
+        for path, text in zip(files, (chain, key), strict=True):
             if text is not None:
                 path.write_text(text)
-        return tls.examine(*map(str, paths), names)
+        return tls.examine(*map(str, files), names)
 
     return run
 
@@ -64,10 +69,7 @@ def examine(tmp_path):
 @pytest.mark.parametrize("chain", [OWN, ISSUED, ISSUED + MIDDLES], ids=["self-signed", "without chain", "with chain"])
 def test_a_certificate_tells_when_it_ends(examine, chain):
     found = examine(chain, pem(KEYS["host"]))
-    assert found == {
-        "since": int((NOW - DAY).timestamp()),
-        "until": int((NOW + 90 * DAY).timestamp()),
-    }
+    assert found == Validity(since=int((NOW - DAY).timestamp()), until=int((NOW + 90 * DAY).timestamp()))
 
 
 def test_a_wildcard_covers_its_names(examine):
@@ -130,15 +132,16 @@ def test_a_certificate_that_cannot_be_used(examine, chain, key, about, words):
 
 @pytest.mark.parametrize(("days", "left", "soon"), [(90, 13, True), (90, 15, False), (6, 1, True), (6, 2, False)])
 def test_what_should_have_been_renewed(days, left, soon):
-    assert tls.ends_soon({"since": 0, "until": days * tls.DAY}, now=(days - left) * tls.DAY) is soon
+    assert tls.ends_soon(Validity(since=0, until=days * tls.DAY), now=(days - left) * tls.DAY) is soon
 
 
 @pytest.mark.parametrize("names", [["a.example"], ["*.a.example", "b_1.example", "192.0.2.1"], ["a" * 63 + ".example"]])
-def test_a_self_signed_certificate_is_one_for_its_names(examine, tmp_path, names):
-    made, key = tls.make(names, folder=tmp_path)
+def test_a_self_signed_certificate_is_one_for_its_names(examine, tmp_path, names, monkeypatch):
+    monkeypatch.setattr(paths, "SCRATCH", str(tmp_path))
+    made, key = tls.make(names)
     asked = [name.replace("*", "any") for name in names]
     found = examine(made, key, asked)
-    assert found["until"] - found["since"] == 365 * tls.DAY
+    assert found.until - found.since == 365 * tls.DAY
     assert sorted(os.listdir(tmp_path)) == ["certificate", "key"], "a key is left behind"
 
 
@@ -147,35 +150,32 @@ def test_the_host_refuses_a_key_that_everybody_can_read(tmp_path):
     certificate_, key = (tmp_path / name for name in ("certificate", "key"))
     certificate_.write_text(OWN)
     key.write_text(pem(KEYS["host"]))
-    wanted = {"mode": "files", "certificate": str(certificate_), "key": str(key), "names": NAMES}
+    wanted = Certificate("files", str(certificate_), str(key), NAMES)
     key.chmod(0o644)
-    assert observe.certificate(wanted) == {
-        "about": "key",
-        "problem": "everybody on the host can read it; make it 0600.",
-    }
+    assert observe.validity(wanted) == Validity(about="key", problem="everybody on the host can read it; make it 0600.")
     key.chmod(0o640)
-    assert observe.certificate(wanted)["until"] > NOW.timestamp()
+    assert observe.validity(wanted).until > NOW.timestamp()
     # Another that is got or made by the role is no input of anybody's.
     key.unlink()
-    assert observe.certificate({**wanted, "mode": "acme"}) == {}
+    assert observe.validity(dataclasses.replace(wanted, mode="acme")) == Validity()
 
 
 def test_status_tells_when_the_certificate_ends(nginx_folder, tmp_path):
+    """Also of a site that was not recorded yet."""
     status = load("modules/status")
-    paths = {"tls_certificate": f"{tmp_path}/a.crt", "tls_key": f"{tmp_path}/a.key"}
-    site = render("site.conf.j2", plan(tls="files", **paths))
-    folder = str(nginx_folder)
+    given = {"tls_certificate": f"{tmp_path}/a.crt", "tls_key": f"{tmp_path}/a.key"}
+    site = render("site.conf.j2", plan(tls="files", **given))
     (nginx_folder / "conf.d" / "websockets-echo.conf").write_text(site)
-    Path(paths["tls_key"]).write_text(pem(KEYS["host"]))
+    Path(given["tls_key"]).write_text(pem(KEYS["host"]))
     for until, problem in ((NOW + 50 * DAY, ""), (NOW + 5 * DAY, "it should have been renewed by now")):
-        Path(paths["tls_certificate"]).write_text(certificate(KEYS["host"], since=NOW - 80 * DAY, until=until))
-        seen = status.certificate("echo", folder)
-        assert (seen["path"], seen["problem"]) == (paths["tls_certificate"], problem)
+        Path(given["tls_certificate"]).write_text(certificate(KEYS["host"], since=NOW - 80 * DAY, until=until))
+        seen = status.certificate("echo")
+        assert (seen["path"], seen["problem"]) == (given["tls_certificate"], problem)
         assert seen["until"] == status.stamp(int(until.timestamp()))
-    Path(paths["tls_certificate"]).write_text(certificate(KEYS["host"], until=NOW - DAY / 2))
-    assert status.certificate("echo", folder)["problem"] == "certificate has expired."
+    Path(given["tls_certificate"]).write_text(certificate(KEYS["host"], until=NOW - DAY / 2))
+    assert status.certificate("echo")["problem"] == "certificate has expired."
     (nginx_folder / "conf.d" / "websockets-echo.conf").write_text(render("site.conf.j2", plan()))
-    assert status.certificate("echo", folder) == {}
+    assert status.certificate("echo") == {}
 
 
 # nginx
@@ -244,7 +244,7 @@ def test_names_that_nobody_has_get_no_answer(secure, cut_over, port, plain_port)
     assert tls.shown(("127.0.0.1", port), "other.example") is None
     assert tls.shown(("127.0.0.1", port), None) is None
     with pytest.raises(handshake.HandshakeError, match="closed the connection without an answer"):
-        handshake.probe(("127.0.0.1", plain_port), host="other.example")
+        handshake.ask(("127.0.0.1", plain_port), Probe(server_name="other.example"))
 
 
 @pytest.mark.parametrize("names", [["localhost"], ["localhost", "127.0.0.1"]], ids=["names", "an address too"])
@@ -258,19 +258,18 @@ def test_nor_do_they_behind_the_handshake_of_another(secure, cut_over, port, nam
 
 def test_names_that_nobody_has_get_no_answer_without_tls(started, cut_over, port):  # noqa: F811
     cut_over(started(1))
-    handshake.probe(("127.0.0.1", port), host="localhost")
+    handshake.ask(("127.0.0.1", port), Probe())
     with pytest.raises(handshake.HandshakeError, match="closed the connection without an answer"):
-        handshake.probe(("127.0.0.1", port), host="other.example")
+        handshake.ask(("127.0.0.1", port), Probe(server_name="other.example"))
 
 
 def test_the_app_hears_that_it_was_https(monkeypatch):
     """At the gate as through nginx."""
     seen = []
-    monkeypatch.setattr(handshake, "probe", lambda _, **options: seen.append(options))
-    handshake.fault("a.sock", plan(tls="self-signed")["probe"], {})
-    handshake.fault("a.sock", plan()["probe"], {})
-    assert [options["headers"]["X-Forwarded-Proto"] for options in seen] == ["https", "http"]
-    assert [options["certificate"] for options in seen] == ["", ""]
+    monkeypatch.setattr(handshake, "ask", lambda _address, _probe, headers: seen.append(headers))
+    for inputs in ({"tls": "self-signed"}, {}):
+        handshake.fault("a.sock", from_dict(Probe, plan(**inputs)["probe"]), {})
+    assert [headers["X-Forwarded-Proto"] for headers in seen] == ["https", "http"]
 
 
 def test_a_self_signed_certificate_is_kept_while_it_fits(secure, cut_over, nginx_folder):  # noqa: F811
@@ -283,7 +282,7 @@ def test_a_self_signed_certificate_is_kept_while_it_fits(secure, cut_over, nginx
     # Another name, and one that ends soon.
     assert cut_over(secure(2, server_name=["localhost", "b.example"]))["changed"] is True
     assert path.read_text() != before[0]
-    for text, place in zip(tls.make(made["tls"]["names"], 80, nginx_folder), (path, key), strict=True):
+    for text, place in zip(tls.make(made["site"]["certificate"]["names"], 80), (path, key), strict=True):
         place.write_text(text)
     with_few_days = path.read_text()
     assert cut_over(made, _ansible_check_mode=True)["changed"] is True
@@ -294,14 +293,14 @@ def test_a_self_signed_certificate_is_kept_while_it_fits(secure, cut_over, nginx
 
 def test_a_new_certificate_does_not_cut_a_client(secure, cut_over, nginx_folder, port):  # noqa: F811
     made = secure(tls="files", tls_certificate=f"{nginx_folder}/a.crt", tls_key=f"{nginx_folder}/a.key")
-    for text, ending in zip(tls.make(["localhost"], folder=nginx_folder), ("crt", "key"), strict=True):
+    for text, ending in zip(tls.make(["localhost"]), ("crt", "key"), strict=True):
         (nginx_folder / f"a.{ending}").write_text(text)
     cut_over(made)
     with connect(
         f"wss://localhost:{port}/", ssl=tls.context(), sock=socket.create_connection(("127.0.0.1", port))
     ) as client:
         # Somebody else renews it, and has not told nginx.
-        for text, ending in zip(tls.make(["localhost"], folder=nginx_folder), ("crt", "key"), strict=True):
+        for text, ending in zip(tls.make(["localhost"]), ("crt", "key"), strict=True):
             (nginx_folder / f"a.{ending}").write_text(text)
         assert tls.shown(("127.0.0.1", port), "localhost") != tls.first(f"{nginx_folder}/a.crt")
         assert cut_over(made)["changed"] is True
@@ -312,17 +311,17 @@ def test_a_new_certificate_does_not_cut_a_client(secure, cut_over, nginx_folder,
 
 
 def test_a_new_certificate_is_noticed_behind_the_proxy_protocol(secure, cut_over, nginx_folder):  # noqa: F811
-    paths = {"tls_certificate": f"{nginx_folder}/a.crt", "tls_key": f"{nginx_folder}/a.key"}
-    made = secure(tls="files", **paths, proxy_protocol=True, trusted_proxies=["127.0.0.3"])
+    given = {"tls_certificate": f"{nginx_folder}/a.crt", "tls_key": f"{nginx_folder}/a.key"}
+    made = secure(tls="files", **given, proxy_protocol=True, trusted_proxies=["127.0.0.3"])
     for changed in (True, True, False):
         if changed:
-            for text, path in zip(tls.make(["localhost"], folder=nginx_folder), paths.values(), strict=True):
+            for text, path in zip(tls.make(["localhost"]), given.values(), strict=True):
                 Path(path).write_text(text)
         assert cut_over(made)["changed"] is changed
 
 
 def test_a_key_from_the_inputs_is_roots_alone_and_never_shown(secure, cut_over, nginx_folder, port):  # noqa: F811
-    certificate_, key = tls.make(["localhost"], folder=nginx_folder)
+    certificate_, key = tls.make(["localhost"])
     made = secure(tls="files", tls_certificate=certificate_, tls_key=key)
     checked = cut_over(made, pem=[certificate_, key], _ansible_check_mode=True)
     done = cut_over(made, pem=[certificate_, key])
@@ -340,7 +339,7 @@ def test_another_certificate_than_the_deployed_one_is_no_proof(secure, cut_over,
     other = tmp_path / "other.crt"
     other.write_text(OWN)
     with pytest.raises(handshake.HandshakeError, match=f"shows another certificate than {other}"):
-        handshake.probe(("127.0.0.1", port), certificate=str(other))
+        handshake.ask(("127.0.0.1", port), Probe(certificate=str(other)))
 
 
 def test_a_failed_proof_takes_the_certificate_back(secure, cut_over, nginx_folder):  # noqa: F811
@@ -353,13 +352,12 @@ def test_a_failed_proof_takes_the_certificate_back(secure, cut_over, nginx_folde
 def test_remove_takes_the_certificate_along(secure, cut_over, nginx_folder, capsys):  # noqa: F811
     made = secure()
     cut_over(made)
-    paths = [str(path) for path in own_pair(nginx_folder)]
-    sites = [f"{nginx_folder}/conf.d/websockets{end}.conf" for end in ("-echo", "")]
-    arguments = {"run": made["run"], "app": "echo", "site_file": sites[0], "http_file": sites[1], "pair": paths}
+    arguments = {"run": made["run"], "site": made["site"]}
     with patch_module_args(arguments), pytest.raises(SystemExit):
         remove.main()
     assert "failed" not in json.loads(capsys.readouterr().out)
-    assert not any(map(os.path.exists, [*paths, *sites]))
+    gone = [*own_pair(nginx_folder), *(nginx_folder / "conf.d" / f"websockets{end}.conf" for end in ("-echo", ""))]
+    assert not any(path.exists() for path in gone)
 
 
 # An authority; what needs one is in molecule/tls
@@ -368,8 +366,8 @@ def test_remove_takes_the_certificate_along(secure, cut_over, nginx_folder, caps
 @pytest.fixture
 def authority(short_path, monkeypatch):
     """A certbot that cannot reach any, and writes down what it was asked."""
-    monkeypatch.setattr(acme, "FOLDER", f"{short_path}/letsencrypt")
-    monkeypatch.setattr(acme, "WEBROOT", f"{short_path}/webroot")
+    monkeypatch.setattr(paths, "LETSENCRYPT", f"{short_path}/letsencrypt")
+    monkeypatch.setattr(paths, "WEBROOT", f"{short_path}/webroot")
     command = short_path / "bin" / "certbot"
     command.write_text(f'#!/bin/sh\necho "$@" >{short_path}/asked\necho Connection refused >&2\nexit 1\n')
     command.chmod(0o755)
@@ -390,7 +388,7 @@ def test_without_an_authority_what_was_serving_serves(secure, started, cut_over,
     )
     assert "--domain ws.example.com" in authority.read_text()
     assert site.read_text() == before
-    handshake.probe(("127.0.0.1", port), message="hello")
+    handshake.ask(("127.0.0.1", port), Probe(message="hello"))
 
 
 def test_a_check_does_not_ask_the_authority(secure, cut_over, authority):  # noqa: F811
@@ -410,19 +408,24 @@ def test_a_check_does_not_ask_the_authority(secure, cut_over, authority):  # noq
     ],
     ids=["plain HTTP at the same port", "redirect at the same port", "another port", "nothing"],
 )
-def test_the_site_that_serves_answers_the_authority_too(nginx_folder, tmp_path, before):
-    inputs = {"listen": "127.0.0.1:8443", "listen_plain": "127.0.0.1:8081", **ACME}
-    new = render("site.conf.j2", plan(**inputs))
-    old = render("site.conf.j2", plan(**before)) if before else None
-    meanwhile = acme.answering(old, new, "127.0.0.1:8081")
+def test_the_site_that_serves_answers_the_authority_too(nginx_folder, before):
+    new = plan(**{"listen": "127.0.0.1:8443", "listen_plain": "127.0.0.1:8081", **ACME})
+    plain, texts = from_dict(Site, new["site"]).plain[0], challenge(new)
+    old = render("site.conf.j2", plan(**before)) if before else ""
+    site_file = nginx_folder / "conf.d" / "websockets-echo.conf"
+
+    def answering(text):
+        site_file.write_text(text)
+        return acme.answering(recorded.site_of("echo"), text, plain, texts["server"], texts["location"])
+
+    meanwhile = answering(old)
     assert meanwhile.count("acme-challenge") == 1
     server = next(text for text in meanwhile.split("\nserver {") if "acme-challenge" in text)
     assert "ws.example.com" in server
     if before and "server_name" in before:
         assert "old.example ws.example.com;" in server and "proxy_pass" in server
-    assert acme.answering(meanwhile, new, "127.0.0.1:8081") == meanwhile
-    shared = render("http.conf.j2", plan(**inputs))
-    files = {f"{nginx_folder}/conf.d/websockets.conf": shared, f"{nginx_folder}/conf.d/websockets-echo.conf": meanwhile}
-    pair = tls.make(["localhost"], folder=tmp_path)
+    assert answering(meanwhile) == meanwhile
+    files = {f"{nginx_folder}/conf.d/websockets.conf": render("http.conf.j2", new), str(site_file): meanwhile}
+    pair = tls.make(["localhost"])
     files |= {f"{nginx_folder}/websockets/echo{end}": text for end, text in zip((".crt", ".key"), pair, strict=True)}
     assert "[warn]" not in nginx.test(files)

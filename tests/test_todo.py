@@ -1,7 +1,8 @@
 """What a run has seen to be as it should be, it does not do again."""
 
 import pytest
-from role import plan, render
+from ansible_collections.websockets.deploy.plugins.module_utils.host_files import HostFile
+from role import plan, render, stored
 
 VENV = plan()["release"]["venv"]
 ID = plan()["release"]["id"]
@@ -10,7 +11,7 @@ DEPLOYED = {
     "group": "ws-echo",
     "live": ID,
     "serves": True,
-    "releases": {ID: {"files": {}}},
+    "releases": {ID: stored(ID)},
     "venvs": [VENV],
     "programs": [ID],
 }
@@ -65,11 +66,12 @@ def test_only_what_is_not_as_it_should_be(host, steps):
 
 
 def test_other_code():
-    other = {"live": NEW, "releases": {NEW: {"files": {}}}, "programs": [NEW]}
+    other = {"live": NEW, "releases": {NEW: stored(NEW)}, "programs": [NEW]}
     assert todo(**other) == ["release", "start", "drain"]
 
 
 FILE = {"src": "supervisord.conf.j2", "dest": "/etc/supervisor/conf.d/websockets.conf", "mode": "0644"}
+ONE, OTHER = HostFile(**FILE, init=("systemd",)), HostFile(**FILE, init=("sysv",))
 TEXT = render("supervisord.conf.j2", plan())
 
 
@@ -84,15 +86,14 @@ TEXT = render("supervisord.conf.j2", plan())
     ids=["no folder", "no file", "other mode", "other text"],
 )
 def test_a_file_that_is_not_as_its_template_says_is_written(there, folder):
-    file = {**FILE, "init": ["systemd"]}
-    planned = plan({**DEPLOYED, "files": there}, files=[file, {**FILE, "init": ["sysv"]}])
-    assert planned["files"] == [{**file, "folder": folder}]
+    planned = plan({**DEPLOYED, "files": there}, files=[ONE, OTHER])
+    assert planned["host_files"] == [{**FILE, "folder": folder}]
     assert planned["todo"]["host"]
 
 
 def test_a_file_that_is_as_its_template_says_is_not():
-    planned = plan({**DEPLOYED, "files": {FILE["dest"]: f"0644 {TEXT}"}}, files=[{**FILE, "init": ["systemd"]}])
-    assert (planned["files"], planned["todo"]["host"]) == ([], False)
+    planned = plan({**DEPLOYED, "files": {FILE["dest"]: f"0644 {TEXT}"}}, files=[ONE])
+    assert (planned["host_files"], planned["todo"]["host"]) == ([], False)
 
 
 def test_a_removal_drains_whatever_there_is():

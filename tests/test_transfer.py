@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.websockets.deploy.plugins.module_utils import release, source
-from role import load, plan
+from ansible_collections.websockets.deploy.plugins.module_utils import paths, release, source
+from role import load, plan, to_dict
 
 action = load("action/release")
 module = load("modules/release")
@@ -38,14 +38,19 @@ def deploy(host, app, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(module.os, "sync", lambda: None)
     monkeypatch.setattr(action.C, "DEFAULT_LOCAL_TMP", str(tmp_path))
     me = pwd.getpwuid(os.getuid()).pw_name if os.getuid() else "nobody"
-    base = f"{release.BASE}/echo"
+    base = paths.app_base("echo")
     os.makedirs(f"{base}/releases")
 
     def run(meanwhile=lambda: None):
-        planned = plan({"releases": release.on_disk(base)}, src=str(app), user=me, command="x {socket}")
+        planned = plan(
+            {"releases": {id: to_dict(one) for id, one in release.stored("echo").items()}},
+            src=str(app),
+            user=me,
+            command="x {socket}",
+        )
         meanwhile()
         sent = []
-        arguments = {"release": planned["release"], "source": planned["source"], "host": planned["host"]}
+        arguments = {"release": planned["release"], "code": planned["code"], "host": planned["host"]}
         rest = {"run": planned["run"], "program": "", "script": "", "python": "/usr/bin/python3"}
         plugin = action.ActionModule(
             task=SimpleNamespace(args={**arguments, **rest}, async_val=0, check_mode=False),
@@ -115,7 +120,7 @@ def test_a_release_that_was_edited_on_the_host_is_no_source(deploy, app, harm):
 def test_code_that_changes_while_it_is_deployed_is_refused(deploy, app):
     with pytest.raises(AnsibleActionFail, match="have changed while this run was deploying them"):
         deploy(meanwhile=lambda: (app / "app.py").write_text("print('later')\n"))
-    assert os.listdir(f"{release.BASE}/echo/releases") == []
+    assert os.listdir(f"{paths.app_base('echo')}/releases") == []
 
 
 def test_hosts_of_one_task_share_one_look_at_the_code(app, tmp_path):

@@ -1,12 +1,15 @@
-"""Check every input, look at the host, and derive the one release that the rest of the role reads."""
+"""Check every input, look at the host, and make the plan that the rest of the role reads."""
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import json
 import os
 import platform
 import tempfile
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import yaml
 from ansible import constants as C
@@ -15,21 +18,19 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
-from ..module_utils import inputs as rules
-from ..module_utils import release, sandbox, site, sizing, source, tls
-
-# Inputs that may hold a password: no result carries them.
-_SECRET = (
-    "websockets_secrets",
-    "websockets_pip_index_url",
-    "websockets_gate_headers",
-    "websockets_repo",
-    "websockets_tls_key",
-)
+from ..module_utils import host_files, paths, plan, release, rules, sandbox, sizing, source, tls
+from ..module_utils.host import Host
+from ..module_utils.host_files import HostFile
+from ..module_utils.inputs import PREFIX, SECRET, InputError, Inputs, problem, stop_at, unknown
+from ..module_utils.plan import Code, Plan
+from ..module_utils.record import from_dict, to_dict
+from ..module_utils.release import Findings, Release
+from ..module_utils.run import Run
+from ..module_utils.site import Certificate, Site
 
 
 class ActionModule(ActionBase):
-    """``plan``: looks at the host and returns ``inputs``, ``host``, ``release``, and which steps are ``todo``.
+    """``plan``: looks at the host and returns a :class:`Plan`, and notes which app this run has deployed.
 
     ``purpose`` is ``deploy``, or ``rollback`` to a release that is on the host already, or ``remove`` for all of the
     app's; only a deploy looks at the app's code.
@@ -37,243 +38,217 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
     _requires_connection = True
+    host_files = staticmethod(host_files.of)
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
             {
                 "platforms": {"type": "dict", "required": True},
-                "files": {"type": "list", "elements": "dict", "required": True},
-                "purpose": {"type": "str", "choices": ["deploy", "rollback", "remove"], "required": True},
+                "purpose": {"type": "str", "choices": list(plan.PURPOSES), "required": True},
             }
         )
         try:
-            plan = self._plan(task_vars, **arguments)
-        except rules.InputError as error:
+            made = self.make(task_vars or {}, **arguments)
+        except InputError as error:
             raise AnsibleActionFail(f"Nothing has been touched on this host.\n{error}") from None
-        return {**result, **plan, "changed": False}
+        return {**result, **made, "changed": False}
 
-    def _plan(self, task_vars, platforms, files, purpose):
-        role = task_vars["role_path"]
-        inputs = self._typed_inputs(task_vars, _load_spec(role))
-        _stop_at(rules.check(inputs))
-        app, code = inputs["websockets_app"], {}
-        if purpose == "deploy":
-            folder = self._folder(inputs, task_vars)
-            # Read once for all hosts of this task: they get the same code, whatever happens to the folder meanwhile.
-            kept = source.scan_once(folder, C.DEFAULT_LOCAL_TMP, self._task._uuid)
-            found = source.load(kept)
-            _stop_at(rules.check_source(inputs, found))
-            requirements = source.requirements(folder, found)
-            code = {"folder": folder, "scan": kept}
+    def make(self, task_vars: dict[str, Any], platforms: dict[str, Any], purpose: str) -> dict[str, Any]:
+        """Return the plan as a dictionary.
 
-        certificate = site.tls(inputs)
-        in_inputs = site.is_pem(inputs["websockets_tls_key"])
-        if in_inputs:
-            _stop_at(_examine(inputs, certificate))
-        run = _this_run()
-        probe = {
-            "host": site.host_header(inputs["websockets_server_name"]),
-            "path": inputs["websockets_gate_path"],
-            "message": inputs["websockets_gate_message"],
-            "timeout": inputs["websockets_gate_timeout"],
-            "origin": site.proof_origin(inputs),
-            "proxy_protocol": inputs["websockets_proxy_protocol"],
-            "certificate": certificate.get("certificate", ""),
-        }
-        host = self._observe(
-            inputs,
-            task_vars,
-            {
-                "platforms": _with_packages(platforms, certificate),
-                "files": [file["dest"] for file in files],
-                "probe": probe,
-                "run": run,
-                # One in the inputs has been judged.
-                "tls": {} if in_inputs else certificate,
-            },
-        )
+        :raises InputError: if the inputs cannot be used, on this host or on any
+        """
+        inputs = self._inputs(task_vars)
+        stop_at(rules.check(inputs))
+        site = Site.of(inputs)
+        stop_at(rules.check_site(inputs, site))
+        code, found, requirements = self._code(inputs, task_vars) if purpose == "deploy" else (None, {}, "")
+        if site.certificate and site.certificate.given:
+            stop_at(_examine(inputs, site.certificate))
+        run, probe = _this_run(), plan.probe_of(inputs, site)
+        host = self._observe(inputs, site, task_vars, _with_packages(platforms, site), run, to_dict(probe))
+        deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
         try:
-            deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
             if purpose == "remove":
-                derived = {**release.of(app, host["live"]), "user": inputs["websockets_user"], "processes": []}
-            elif purpose == "rollback":
-                _stop_at(rules.check_host(inputs, host))
-                derived = rules.go_back(inputs, host)
+                to_be = Release.of(inputs.app, host.live, inputs.user)
             else:
-                _stop_at(rules.check_host(inputs, host))
-                inputs["websockets_numprocs"] = sizing.numprocs(inputs["websockets_numprocs"], host["cores"])
-                deciding = json.loads(_read(os.path.join(role, release.PROCESS)))
-                derived = release.derive(inputs, found, requirements, host["python"], deciding)
-                _stop_at(rules.check_paths(inputs, derived["processes"]))
-                if deployed.get(app, derived["id"]) != derived["id"]:
-                    taken = "another app of this run has this name; use another."
-                    _stop_at([rules.problem("websockets_app", app, taken)])
-                deployed = {**deployed, app: derived["id"]}
-        except rules.InputError:
-            self._execute_module("websockets.deploy.unlock", {"run": run}, task_vars=task_vars)
+                stop_at(rules.check_host(inputs, site, host))
+                if purpose == "rollback":
+                    to_be = rules.go_back(inputs, host)
+                else:
+                    to_be = self._derive(inputs, host, found, requirements, task_vars["role_path"], deployed)
+                    deployed = {**deployed, inputs.app: to_be.id}
+        except InputError:
+            self._execute_module("websockets.deploy.unlock", {"run": to_dict(run)}, task_vars=task_vars)
             raise
-        plan = {
-            "run": run,
-            "inputs": {name: value for name, value in inputs.items() if name not in _SECRET},
-            "source": code,
-            "host": host,
-            "release": derived,
-            "purpose": purpose,
-            "group": host["group"] or derived["user"],
-            "probe": probe,
-            "address": site.connect_address(inputs["websockets_listen"]),
-            "plain": site.plain_listen(inputs),
-            "authority_port": site.authority_port(inputs),
-            "options_there": host["listens"].get(inputs["websockets_listen"], {}).get("options", False),
-            "refused": site.refused(inputs, host),
-            "tls": certificate,
-            "pair": site.pair(app),
-            "url": site.url(inputs),
-            "origins": site.origins(inputs),
-            "sizes": sizing.sizes(
-                inputs["websockets_max_connections"],
-                inputs["websockets_message_size"],
-                host["minfds"],
-                host["nginx_nofile"],
-            ),
-            "sandbox": sandbox.decide(inputs["websockets_sandbox"], host),
-            "ansible_facts": {"__websockets_deployed": deployed},
-        }
+        sizes = plan.sizes_of(inputs, host)
+        made = Plan(
+            purpose=purpose,
+            run=run,
+            inputs=inputs.shown(),
+            code=code,
+            host=host,
+            release=to_be,
+            group=host.group or to_be.user,
+            probe=probe,
+            site=site.beside(host.listens),
+            sizes=sizes,
+            placeholders=plan.placeholders(inputs, to_be, sizes),
+            sandboxed=sandbox.decide(inputs.sandbox, host),
+            tmpfiles=paths.tmpfiles(inputs.app),
+        )
         if purpose == "deploy":
-            plan["files"] = self._differing(files, plan, task_vars)
-        written = [file["dest"] for file in plan.get("files", [])]
-        plan["sandboxed"] = sandbox.say(plan["sandbox"], inputs["websockets_sandbox"], host, written)
-        return {**plan, "todo": _todo(plan)}
+            made = dataclasses.replace(made, host_files=self._differing(made, task_vars))
+        made = dataclasses.replace(made, sandbox_says=plan.say_sandbox(made, inputs.sandbox), todo=plan.todo(made))
+        return {**to_dict(made), "ansible_facts": {"__websockets_deployed": deployed}}
 
-    def _differing(self, files, plan, task_vars):
-        """Return those of the host's own files that are not as their templates say."""
-        templar = self._templar.copy_with_new_env(available_variables={**task_vars, "__websockets_plan": plan})
-
-        def wanted(file):
-            path = os.path.join(task_vars["role_path"], "templates", file["src"])
-            text = templar.template(trust_as_template(f"{{{{ lookup('ansible.builtin.template', {path!r}) }}}}"))
-            return f"{file['mode']} {text}"
-
-        host = plan["host"]
-        return [
-            {**file, "folder": file["dest"] not in host["files"]}
-            for file in files
-            if host["init"] in file["init"] and host["files"].get(file["dest"]) != wanted(file)
-        ]
-
-    def _typed_inputs(self, task_vars, spec):
-        names = [name for name in task_vars if name.startswith("websockets_")]
-        _stop_at(rules.unknown(names, spec))
+    def _inputs(self, task_vars: Mapping[str, Any]) -> Inputs:
+        spec = _load_spec(task_vars["role_path"])
+        stop_at(unknown((name for name in task_vars if name.startswith(PREFIX)), spec))
         values = {}
         for name in spec:
             try:
                 values[name] = self._templar.template(task_vars[name])
             except AnsibleError as error:
-                _stop_at([f"{name} cannot be templated: {error}"])
+                raise InputError(f"{name} cannot be templated: {error}") from None
+        empty = [name for name, value in values.items() if value is None]
+        stop_at(problem(name, None, "give it a value, or leave it out for its default.") for name in empty)
         # A module gets them as they are: a string of JSON, from -e name=..., would not be a mapping there.
-        _stop_at(
-            [
-                f"{name} is a string: use a mapping, which on the command line is -e '{{\"{name}\": {{...}}}}'."
-                for name, option in spec.items()
-                if option["type"] == "dict" and isinstance(values[name], str)
-            ]
+        stop_at(
+            f"{name} is a string: use a mapping, which on the command line is -e '{{\"{name}\": {{...}}}}'."
+            for name, option in spec.items()
+            if option["type"] == "dict" and isinstance(values[name], str)
         )
         checked = ArgumentSpecValidator(spec).validate(values)
-        _stop_at(checked.error_messages)
-        return checked.validated_parameters
+        stop_at(checked.error_messages)
+        return Inputs.of(checked.validated_parameters)
 
-    def _folder(self, inputs, task_vars):
-        src = inputs["websockets_src"]
-        if inputs["websockets_repo"]:
-            top = source.checkout(inputs["websockets_repo"], inputs["websockets_version"], C.DEFAULT_LOCAL_TMP)
-            folder = os.path.normpath(os.path.join(top, src))
-            remedy = f"{inputs['websockets_version']} of websockets_repo has no such folder."
+    def _code(self, inputs: Inputs, task_vars: Mapping[str, Any]) -> tuple[Code, Findings, str]:
+        """Return the app's code, what is in its folder, and the text that decides its packages."""
+        folder = self._folder(inputs, task_vars)
+        # Read once for all hosts of this task: they get the same code, whatever happens to the folder meanwhile.
+        scan = source.scan_once(folder, C.DEFAULT_LOCAL_TMP, self._task._uuid)
+        found = source.load(scan)
+        stop_at(rules.check_source(inputs, found))
+        return Code(folder, scan), found, source.requirements(folder, found)
+
+    def _folder(self, inputs: Inputs, task_vars: Mapping[str, Any]) -> str:
+        if inputs.repo:
+            top = source.checkout(inputs.repo, inputs.version, C.DEFAULT_LOCAL_TMP)
+            folder = os.path.normpath(os.path.join(top, inputs.src))
+            remedy = f"{inputs.version} of websockets_repo has no such folder."
         else:
-            folder = os.path.normpath(os.path.join(task_vars["playbook_dir"], os.path.expanduser(src)))
+            folder = os.path.normpath(os.path.join(task_vars["playbook_dir"], os.path.expanduser(inputs.src)))
             remedy = f"there is no folder {folder} on the control node."
         if not os.path.isdir(folder):
-            _stop_at([rules.problem("websockets_src", src, remedy)])
+            raise InputError(problem("websockets_src", inputs.src, remedy))
         return folder
 
-    def _observe(self, inputs, task_vars, arguments):
-        arguments |= {
-            "app": inputs["websockets_app"],
-            "user": inputs["websockets_user"],
-            "python": inputs["websockets_python"],
-            "listens": site.listens(inputs),
-            "minfds": sizing.process_needs(inputs["websockets_max_connections"]),
-            "worker_connections": sizing.worker_needs(inputs["websockets_max_connections"]),
-            "keep_releases": inputs["websockets_keep_releases"],
-            "headers": inputs["websockets_gate_headers"],
+    def _derive(
+        self,
+        inputs: Inputs,
+        host: Host,
+        found: Findings,
+        requirements: str,
+        role: str,
+        deployed: Mapping[str, str],
+    ) -> Release:
+        process = json.loads(_read(os.path.join(role, release.PROCESS)))
+        numprocs = sizing.numprocs(inputs.numprocs, host.cores)
+        derived = release.derive(inputs, numprocs, found, requirements, host.python, process)
+        stop_at(rules.check_paths(inputs, derived))
+        if deployed.get(inputs.app, derived.id) != derived.id:
+            taken = "another app of this run has this name; use another."
+            raise InputError(problem("websockets_app", inputs.app, taken))
+        return derived
+
+    def _differing(self, made: Plan, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return those of the host's own files that are not as their templates say."""
+        templar = self._templar.copy_with_new_env(available_variables={**task_vars, "__websockets_plan": to_dict(made)})
+
+        def differs(file: HostFile) -> bool:
+            path = os.path.join(task_vars["role_path"], "templates", file.src)
+            text = templar.template(trust_as_template(f"{{{{ lookup('ansible.builtin.template', {path!r}) }}}}"))
+            return made.host.files.get(file.dest) != f"{file.mode} {text}"
+
+        return [
+            {"src": file.src, "dest": file.dest, "mode": file.mode, "folder": file.dest not in made.host.files}
+            for file in self.host_files(made.release.app)
+            if made.host.init in file.init and differs(file)
+        ]
+
+    def _observe(
+        self,
+        inputs: Inputs,
+        site: Site,
+        task_vars: Mapping[str, Any],
+        platforms: dict[str, Any],
+        run: Run,
+        probe: dict[str, Any],
+    ) -> Host:
+        arguments = {
+            "app": inputs.app,
+            "user": inputs.user,
+            "python": inputs.python,
+            "site": to_dict(site),
+            "minfds": sizing.process_needs(inputs.max_connections),
+            "worker_connections": sizing.worker_needs(inputs.max_connections),
+            "platforms": platforms,
+            "keep_releases": inputs.keep_releases,
+            "probe": probe,
+            "headers": inputs.gate_headers,
+            "run": to_dict(run),
         }
         found = self._execute_module("websockets.deploy.observe", arguments, task_vars=task_vars)
-        if _has_ended(found.get("holder")):
-            arguments["ended"] = found["holder"]["id"]
+        holder = from_dict(Run, found["holder"]) if found.get("holder") else None
+        if holder and _has_ended(holder):
+            arguments["ended"] = holder.id
             found = self._execute_module("websockets.deploy.observe", arguments, task_vars=task_vars)
         if "host" not in found:
             raise AnsibleActionFail(
                 found.get("msg") or f"The host could not be looked at. {found.get('exception', '')}"
             )
-        return found["host"]
+        return from_dict(Host, found["host"])
 
 
-def _with_packages(platforms, certificate):
+def _with_packages(platforms: Mapping[str, Any], site: Site) -> dict[str, Any]:
     """Return the platforms, with the packages that this deploy needs on each."""
-    further = "acme_packages" if certificate.get("mode") == "acme" else ""
+    further = "acme_packages" if site.certificate and site.certificate.mode == "acme" else ""
     return {name: {**one, "packages": one["packages"] + one.get(further, [])} for name, one in platforms.items()}
 
 
-def _examine(inputs, certificate):
+def _examine(inputs: Inputs, certificate: Certificate) -> Iterable[str]:
     """Return the problems of a certificate that is in the inputs."""
     with tempfile.TemporaryDirectory(dir=C.DEFAULT_LOCAL_TMP) as folder:
-        paths = [os.path.join(folder, what) for what in ("certificate", "key")]
-        for path in paths:
+        texts = {"certificate": inputs.tls_certificate, "key": inputs.tls_key}
+        files = {what: os.path.join(folder, what) for what in texts}
+        for what, text in texts.items():
             # The folder is nobody else's.
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(inputs[f"websockets_tls_{os.path.basename(path)}"])
+            with open(files[what], "w", encoding="utf-8") as file:
+                file.write(text)
         try:
-            tls.examine(*paths, certificate["names"])
+            tls.examine(files["certificate"], files["key"], certificate.names)
         except tls.CertificateError as error:
-            return [rules.problem(f"websockets_tls_{error.about}", rules.SECRET, str(error))]
+            return [problem(f"websockets_tls_{error.about}", SECRET, str(error))]
     return []
 
 
-def _todo(plan):
-    """Return which steps have anything to do on a host as it is."""
-    host, release = plan["host"], plan["release"]
-    if plan["purpose"] == "remove":
-        return {"drain": True}
-    live = host["live"] == release["id"]
-    todo = {
-        "start": not (live and host["serves"]),
-        "drain": not live or host["programs"] != [release["id"]] or host["surplus"],
-    }
-    if plan["purpose"] == "rollback":
-        return todo
-    return {
-        "host": bool(host["missing_packages"] or plan["files"] or host["stale_units"] or host["idle_services"])
-        or not (host["group"] and host["folders"]),
-        "release": release["id"] not in host["releases"] or release["venv"] not in host["venvs"],
-        **todo,
-    }
-
-
-def _this_run():
+def _this_run() -> Run:
     """Return what tells this ansible-playbook from all others: its node, its process and its own temporary folder."""
     node, pid = platform.node(), os.getppid()  # a task runs in a child
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
-        user = os.getuid()
-    return {"id": f"{node} {pid} {C.DEFAULT_LOCAL_TMP}", "who": f"{user}@{node} (process {pid})"}
+        user = str(os.getuid())
+    return Run(id=f"{node} {pid} {C.DEFAULT_LOCAL_TMP}", who=f"{user}@{node} (process {pid})")
 
 
-def _has_ended(holder):
+def _has_ended(holder: Run) -> bool:
     """Tell whether a run was this node's and has been killed: a run that ends by itself takes its folder along."""
-    if not holder or not holder["id"]:
+    if not holder.id:
         return False
-    node, pid, folder = holder["id"].split(" ", 2)
+    node, pid, folder = holder.id.split(" ", 2)
     if node != platform.node():
         return False
     try:
@@ -285,20 +260,16 @@ def _has_ended(holder):
     return not os.path.exists(folder)
 
 
-def _load_spec(role):
-    with open(os.path.join(role, "meta", "argument_specs.yml"), encoding="utf-8") as file:
-        options = yaml.safe_load(file)["argument_specs"]["main"]["options"]
+def _load_spec(role: str) -> dict[str, dict[str, Any]]:
+    options = yaml.safe_load(_read(os.path.join(role, "meta", "argument_specs.yml")))["argument_specs"]["main"][
+        "options"
+    ]
     return {
         name: {key: value for key, value in option.items() if key in ("type", "elements", "choices")}
         for name, option in options.items()
     }
 
 
-def _read(path):
+def _read(path: str) -> str:
     with open(path, encoding="utf-8") as file:
         return file.read()
-
-
-def _stop_at(problems):
-    if problems:
-        raise rules.InputError("\n".join(problems))

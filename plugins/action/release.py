@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ..module_utils import source
+from ..module_utils.host import Host
+from ..module_utils.plan import Code
+from ..module_utils.record import from_dict
+from ..module_utils.release import Findings
 
 
 class ActionModule(ActionBase):
@@ -18,31 +24,33 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = True
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        host, folder = arguments.pop("host"), arguments["source"]["folder"]
-        releases = {identity: record["files"] for identity, record in host["releases"].items()}
-        found = source.load(arguments["source"]["scan"])
+        host, code = from_dict(Host, arguments.pop("host")), from_dict(Code, arguments["code"])
+        releases = {id: stored.files for id, stored in host.releases.items()}
+        found = source.load(code.scan)
         arguments["files"] = {path: f"{kind} {value}" for path, (kind, value) in found.items()}
-        arguments["live"], arguments["live_files"] = host["live"], releases.get(host["live"], {})
+        arguments["live"], arguments["live_files"] = host.live, releases.get(host.live, {})
         lacking = source.lacking(found, releases.values())
         for missing in (lacking, found):
             if missing and arguments["release"]["id"] not in releases and not self._task.check_mode:
-                arguments["archive"] = self._send(folder, missing)
+                arguments["archive"] = self._send(code.folder, missing)
             done = self._execute_module(module_args=arguments, task_vars=task_vars)
             if not done.get("differing"):
                 return {**result, **done}
             if missing is lacking:
-                edited = f"{task_vars['inventory_hostname']}: {', '.join(done['differing'][:5])}"
+                edited = f"{(task_vars or {})['inventory_hostname']}: {', '.join(done['differing'][:5])}"
                 Display().warning(f"{edited} of an earlier release has been edited on the host. All files are sent.")
-        raise AnsibleActionFail(f"The files in {folder} have changed while this run was deploying them. Run it again.")
+        raise AnsibleActionFail(
+            f"The files in {code.folder} have changed while this run was deploying them. Run it again."
+        )
 
-    def _send(self, folder, found):
+    def _send(self, folder: str, found: Findings) -> str:
         packed = source.archive_once(folder, found, C.DEFAULT_LOCAL_TMP)
         if not self._connection._shell.tmpdir:
             self._make_tmp_path()
-        place = self._connection._shell.join_path(self._connection._shell.tmpdir, "release.tar.gz")
+        place: str = self._connection._shell.join_path(self._connection._shell.tmpdir, "release.tar.gz")
         self._transfer_file(packed, place)
         self._fixup_perms2([self._connection._shell.tmpdir, place])
         return place

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import os
 import socket
 import struct
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from . import tls
+from .probe import Probe
+
+Address = str | Sequence[Any]
+"""Path of a Unix socket, or (address, port)."""
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CLOSED = "closed the connection without an answer"
@@ -27,47 +34,35 @@ class HandshakeError(Exception):
     """The server did not do what a WebSocket server does; the message says what it did instead."""
 
 
-def probe(
-    address,
-    host="localhost",
-    path="/",
-    headers=None,
-    message="",
-    timeout=5.0,
-    sources=(),
-    origin="",
-    proxy_protocol=False,
-    certificate="",
-):
-    """Open a WebSocket, exchange ``message`` if there is one, close it, and return the seconds it took.
+def ask(
+    address: Address, probe: Probe, headers: Mapping[str, object] | None = None, sources: Iterable[str] = ()
+) -> float:
+    """Open a WebSocket, exchange the probe's message if there is one, close it, and return the seconds it took.
 
-    :param address: path of a Unix socket, or (address, port)
-    :param sources: addresses to come from, of this host's own, one for each version of IP
+    :param address: path of a Unix socket, where TLS and the PROXY protocol are not spoken, or (address, port)
     :param headers: further headers of the handshake
-    :param message: text that has to come back unchanged, at most 65535 bytes
-    :param timeout: seconds for all of it
-    :param origin: header ``Origin``, empty for none
-    :param proxy_protocol: whether a server at an address, not at a Unix socket, wants that in front
-    :param certificate: path of the certificate that the server has to show, over TLS; empty for a plain connection
+    :param sources: addresses to come from, of this host's own, one for each version of IP
     :raises HandshakeError: for anything but a handshake, the message and a close
     """
     start = time.monotonic()
-    connection = _Connection(start + timeout)
+    connection = _Connection(start + probe.timeout)
+    network = not isinstance(address, str)
     try:
         connection.open(address, sources)
-        if proxy_protocol and not isinstance(address, str):
+        if network and probe.proxy_protocol:
             connection.socket.sendall(PROXY)
-        if certificate:
-            connection.secure(host, certificate)
-        connection.upgrade(host, path, {**({"Origin": origin} if origin else {}), **(headers or {})})
-        if message:
-            connection.send(_TEXT, message.encode())
+        if network and probe.certificate:
+            connection.secure(probe.server_name, probe.certificate)
+        origin = {"Origin": probe.origin} if probe.origin else {}
+        connection.upgrade(probe.server_name, probe.path, {**origin, **(headers or {})})
+        if probe.message:
+            connection.send(_TEXT, probe.message.encode())
             reply = connection.receive_message()
         connection.close()  # before any complaint: the app's log is not to end with our bad manners
-        if message and reply != message.encode():
-            raise HandshakeError(f"answered {reply[:80]!r} to the message {message[:80]!r}")
+        if probe.message and reply != probe.message.encode():
+            raise HandshakeError(f"answered {reply[:80]!r} to the message {probe.message[:80]!r}")
     except TimeoutError:
-        raise HandshakeError(f"did not answer within {timeout:g} s") from None
+        raise HandshakeError(f"did not answer within {probe.timeout:g} s") from None
     except FileNotFoundError:
         raise HandshakeError("does not exist (the app has not created its socket)") from None
     except ConnectionRefusedError:
@@ -81,24 +76,24 @@ def probe(
     return time.monotonic() - start
 
 
-def fault(socket, probe_, headers, left=5.0):
+def fault(socket: str, probe: Probe, headers: Mapping[str, object], left: float = 5.0) -> HandshakeError | None:
     """Ask one process for a handshake as nginx would; return what is wrong with it, None if nothing."""
     try:
-        timeout = max(0.1, min(left, 5.0))
-        asked = {**probe_, "timeout": timeout, "certificate": ""}  # TLS ends at nginx, which says that it was there
-        scheme = {"X-Forwarded-Proto": "https" if probe_.get("certificate") else "http"}
-        probe(socket, **asked, headers={**FORWARDED, **scheme, **headers})
+        # TLS ends at nginx, which says that it was there.
+        forwarded = {**FORWARDED, "X-Forwarded-Proto": "https" if probe.certificate else "http"}
+        ask(socket, dataclasses.replace(probe, timeout=max(0.1, min(left, 5.0))), {**forwarded, **headers})
     except HandshakeError as error:
         return error
+    return None
 
 
 class _Connection:
-    def __init__(self, deadline):
+    def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.buffer = b""
-        self.socket = socket.socket()
+        self.socket: socket.socket = socket.socket()
 
-    def open(self, address, sources):
+    def open(self, address: Address, sources: Iterable[str]) -> None:
         family = (
             socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         )
@@ -110,14 +105,14 @@ class _Connection:
         self._limit()
         self.socket.connect(address if isinstance(address, str) else tuple(address))
 
-    def secure(self, host, certificate):
+    def secure(self, host: str, certificate: str) -> None:
         """Go on over TLS. Not the system's authorities are trusted, but the one certificate that is deployed."""
         self._limit()
         self.socket = tls.context().wrap_socket(self.socket, server_hostname=host)
         if self.socket.getpeercert(binary_form=True) != tls.first(certificate):
             raise HandshakeError(f"shows another certificate than {certificate}")
 
-    def upgrade(self, host, path, headers):
+    def upgrade(self, host: str, path: str, headers: Mapping[str, object]) -> None:
         key = base64.b64encode(os.urandom(16)).decode()
         lines = [
             f"GET {path} HTTP/1.1",
@@ -137,14 +132,12 @@ class _Connection:
         status, *answered = head.decode("latin-1").split("\r\n")
         if status.split()[1:2] != ["101"]:
             raise HandshakeError(f"refused the handshake: {status[:80]} {self.buffer[:120].decode('latin-1').strip()}")
-        answered = {
-            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in answered)
-        }
+        fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in answered)}
         accept = base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
-        if answered.get("sec-websocket-accept") != accept:
+        if fields.get("sec-websocket-accept") != accept:
             raise HandshakeError("answered 101 without the right Sec-WebSocket-Accept")
 
-    def send(self, opcode, payload):
+    def send(self, opcode: int, payload: bytes) -> None:
         if len(payload) < 126:
             length = struct.pack("!B", 0x80 | len(payload))
         else:
@@ -154,7 +147,7 @@ class _Connection:
         self._limit()
         self.socket.sendall(bytes([0x80 | opcode]) + length + mask + masked)
 
-    def receive_message(self):
+    def receive_message(self) -> bytes:
         message = b""
         while True:
             final, opcode, payload = self._receive_frame()
@@ -168,12 +161,12 @@ class _Connection:
                 if final:
                     return message
 
-    def close(self):
+    def close(self) -> None:
         self.send(_CLOSE, struct.pack("!H", 1000))
         while self._receive_frame()[1] != _CLOSE:
             pass
 
-    def _receive_frame(self):
+    def _receive_frame(self) -> tuple[bool, int, bytes]:
         first, second = self._take(2)
         length = second & 0x7F
         if length == 126:
@@ -184,20 +177,20 @@ class _Connection:
             raise HandshakeError(f"sent a frame of {length} bytes")
         return bool(first & 0x80), first & 0x0F, self._take(length)
 
-    def _take(self, size):
+    def _take(self, size: int) -> bytes:
         while len(self.buffer) < size:
             self._fill()
         taken, self.buffer = self.buffer[:size], self.buffer[size:]
         return taken
 
-    def _fill(self):
+    def _fill(self) -> None:
         self._limit()
         data = self.socket.recv(65536)
         if not data:
             raise HandshakeError(_CLOSED)
         self.buffer += data
 
-    def _limit(self):
+    def _limit(self) -> None:
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError

@@ -7,8 +7,13 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from typing import IO, Any
 
-PATH = "/run/websockets.lock"
+from . import paths
+from .record import from_dict, to_dict
+from .run import Run
+
 # Seconds that a run may spend between two of the role's modules: packages are installed in between.
 GAP = 120
 # Seconds to wait for the last task of a run that was killed.
@@ -16,18 +21,18 @@ PATIENCE = 60
 
 
 class LockError(Exception):
-    """Another run is at work on this host. ``holder`` is that run's ``id`` and ``who``."""
+    """Another run, the ``holder``, is at work on this host."""
 
-    def __init__(self, holder):
+    def __init__(self, holder: Run) -> None:
         super().__init__(
-            f"{holder['who']} is at work on this host; this run has changed nothing more. Run it again when that has ended."
+            f"{holder.who} is at work on this host; this run has changed nothing more. Run it again when that has ended."
         )
         self.holder = holder
 
 
 @contextlib.contextmanager
-def held(run, take=False, ended=""):
-    """Hold the host's lock for ``run``, a dict of its ``id`` and ``who`` for people.
+def held(run: Run, take: bool = False, ended: str = "") -> Iterator[None]:
+    """Hold the host's lock for ``run``.
 
     Within the block no other run gets it. After the block it stays this run's for :data:`GAP` seconds, so that the
     run's next task finds it, unless the block fails or :func:`end` was called. ``take`` begins a run; ``ended`` is the
@@ -35,16 +40,16 @@ def held(run, take=False, ended=""):
 
     :raises LockError: if another run has it, or has got it meanwhile
     """
-    with open(PATH, "a+", encoding="utf-8") as file:
+    with open(paths.LOCK, "a+", encoding="utf-8") as file:
         # The last task of a run that was killed goes on to its end.
         deadline = time.monotonic() + (PATIENCE if ended else 0)
         while not _locked(file):
             if time.monotonic() >= deadline:
-                raise LockError(_read(file) or {"id": "", "who": "another run"})
+                raise LockError(_read(file) or Run("", "another run"))
             time.sleep(0.1)
         holder = _read(file)
         stale = time.time() - os.fstat(file.fileno()).st_mtime > GAP
-        if holder and holder["id"] != run["id"] and not (take and (stale or holder["id"] == ended)):
+        if holder and holder.id != run.id and not (take and (stale or holder.id == ended)):
             raise LockError(holder)
         _write(file, run)
         try:
@@ -57,27 +62,27 @@ def held(run, take=False, ended=""):
 
 
 @contextlib.contextmanager
-def hold(module):
+def hold(module: Any) -> Iterator[None]:
     """Hold the lock for one task of the run in the module's parameter ``run``, or fail. A check needs no lock."""
     if module.check_mode:
         yield
         return
     try:
-        with held(module.params["run"]):
+        with held(from_dict(Run, module.params["run"])):
             yield
     except LockError as error:
         module.fail_json(msg=str(error))
 
 
-def end(run):
+def end(run: Run) -> None:
     """End a run's hold; nothing happens if it has none."""
-    with open(PATH, "a+", encoding="utf-8") as file:
+    with open(paths.LOCK, "a+", encoding="utf-8") as file:
         holder = _read(file)
-        if holder and holder["id"] == run["id"]:
+        if holder and holder.id == run.id:
             _write(file, None)
 
 
-def _locked(file):
+def _locked(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -85,13 +90,14 @@ def _locked(file):
         return False
 
 
-def _read(file):
+def _read(file: IO[str]) -> Run | None:
     file.seek(0)
-    return json.loads(file.read() or "null")
+    holder = json.loads(file.read() or "null")
+    return from_dict(Run, holder) if holder else None
 
 
-def _write(file, run):
+def _write(file: IO[str], run: Run | None) -> None:
     file.truncate(0)
     if run:
-        json.dump({"id": run["id"], "who": run["who"]}, file)
+        json.dump(to_dict(run), file)
     file.flush()

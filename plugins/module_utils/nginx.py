@@ -9,23 +9,19 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 
-FOLDER = "/etc/nginx"
-MAIN = f"{FOLDER}/nginx.conf"
-# In memory, and root's alone: the copy that is tested has what the configuration has, keys too.
-SCRATCH = "/run"
-# How the files end that only root may read.
-KEY = ".key"
+from . import paths
 
-# There while files are new and nginx has not read them. nginx reads all of them at boot, when /run is empty.
-PENDING = "/run/websockets-nginx.pending"
+Texts = dict[str, str | None]
+"""{path: text, None for no file}"""
 
 
 class NginxError(Exception):
     """nginx refused a configuration; the message has nginx's own words."""
 
 
-def tune(text, connections, descriptors):
+def tune(text: str, connections: int, descriptors: int) -> str:
     """Return nginx.conf with at least this many ``worker_connections`` and ``worker_rlimit_nofile``.
 
     What is larger already stays, and so does everything else.
@@ -39,15 +35,15 @@ def tune(text, connections, descriptors):
     )
 
 
-def _raise(text, directive, number):
+def _raise(text: str, directive: str, number: int) -> str | None:
     """Return the text with a directive raised to this number, None if it does not have the directive."""
     match = re.search(rf"(?m)^[^#\n]*?\b{directive}\s+(\d+)\s*;", text)
     if not match or int(match[1]) >= number:
-        return match and text
+        return text if match else None
     return text[: match.start(1)] + str(number) + text[match.end(1) :]
 
 
-def read(path):
+def read(path: str) -> str | None:
     """Return a file's text, or None where there is none."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -56,17 +52,26 @@ def read(path):
         return None
 
 
-def test(files):
+def test(files: Mapping[str, str | None], to_come: Mapping[str, str] | None = None) -> str:
     """Ask nginx whether its whole configuration would be valid with these files: {path: text, None for no file}.
 
     A copy of the configuration folder is tested, in which every mention of the folder is the copy's: the files that
     nginx works with are not touched.
+
+    :param to_come: {path: text to stand in} of files elsewhere that are there only later, such as a certificate
+    :return: nginx's words
+    :raises NginxError: if it would not
     """
-    with tempfile.TemporaryDirectory(prefix="websockets-nginx-", dir=SCRATCH) as scratch:
+    with tempfile.TemporaryDirectory(prefix="websockets-nginx-", dir=paths.SCRATCH) as scratch:
         copy = os.path.join(scratch, "nginx")
-        shutil.copytree(FOLDER, copy, ignore_dangling_symlinks=True)
+        shutil.copytree(paths.NGINX, copy, ignore_dangling_symlinks=True)
+        places = {f"{paths.NGINX}/": f"{copy}/"}
+        for number, (path, stand_in) in enumerate((to_come or {}).items()):
+            places[path] = os.path.join(scratch, f"stand-in-{number}")
+            with open(places[path], "w", encoding="utf-8") as file:
+                file.write(stand_in)
         for path, text in files.items():
-            place = copy + path.removeprefix(FOLDER)
+            place = copy + path.removeprefix(paths.NGINX)
             if text is None:
                 os.unlink(place)
             else:
@@ -75,27 +80,28 @@ def test(files):
                     file.write(text)
         for parent, _folders, names in os.walk(copy):
             for name in names:
-                _point_at(os.path.join(parent, name), FOLDER, copy)
+                _point_at(os.path.join(parent, name), places)
         result = subprocess.run(
             ["nginx", "-t", "-c", os.path.join(copy, "nginx.conf")], capture_output=True, text=True, check=False
         )
-    words = result.stderr.replace(copy, FOLDER).strip()
+    words = result.stderr.replace(copy, paths.NGINX).strip()
     if result.returncode != 0:
         raise NginxError(words)
     return words
 
 
-def _point_at(path, folder, copy):
+def _point_at(path: str, places: Mapping[str, str]) -> None:
     with open(path, "rb") as file:
-        content = file.read()
-    # The folder itself, not another one whose path ends like it.
-    pointed = re.sub(rb"(?<![\w.}-])" + re.escape(folder.encode()) + b"/", copy.encode() + b"/", content)
+        content = pointed = file.read()
+    for there, here in places.items():
+        # The place itself, not another one whose path ends like it.
+        pointed = re.sub(rb"(?<![\w.}-])" + re.escape(there.encode()), here.encode(), pointed)
     if pointed != content:
         with open(path, "wb") as file:
             file.write(pointed)
 
 
-def write(files):
+def write(files: Mapping[str, str | None]) -> None:
     """Put files in place, each by one rename; {path: text, None for no file}. A full disk changes none of them."""
     beside = {}
     try:
@@ -108,7 +114,7 @@ def write(files):
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                os.chmod(beside[path], 0o600 if path.endswith(KEY) else 0o644)
+                os.chmod(beside[path], 0o600 if path.endswith(paths.KEY) else 0o644)
     except OSError:
         for path in beside.values():
             os.unlink(path)
@@ -120,7 +126,7 @@ def write(files):
             os.rename(beside[path], os.path.realpath(path))
 
 
-def reload(timeout=15.0):
+def reload(timeout: float = 15.0) -> None:
     """Have nginx read its configuration again; connections stay.
 
     Return once no worker with the old configuration takes new connections: what is asked then, the new one answers.
@@ -136,9 +142,9 @@ def reload(timeout=15.0):
         time.sleep(0.01)
 
 
-def _workers():
+def _workers() -> set[str]:
     """Return the pids of nginx's workers that take connections, none if it does not run."""
-    pid_file = re.search(r"(?m)^\s*pid\s+([^;\s]+)", read(MAIN) or "")
+    pid_file = re.search(r"(?m)^\s*pid\s+([^;\s]+)", read(paths.NGINX_MAIN) or "")
     master = (read(pid_file[1] if pid_file else "/run/nginx.pid") or "").strip()
     found = set()
     for pid in (read(f"/proc/{master}/task/{master}/children") or "").split():
@@ -149,7 +155,7 @@ def _workers():
     return found
 
 
-def last_errors(path="/var/log/nginx/error.log", lines=5):
+def last_errors(path: str = paths.NGINX_LOG, lines: int = 5) -> str:
     """Return the last lines of nginx's error log."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -159,16 +165,16 @@ def last_errors(path="/var/log/nginx/error.log", lines=5):
         return ""
 
 
-def apply(files, stale=False):
+def apply(files: Mapping[str, str | None], stale: bool = False) -> bool:
     """Put files in place and reload nginx, also if an earlier run has put some and not come to the reload.
 
     :param stale: whether nginx has not read all that is in place, for another reason
     Return whether nginx was reloaded.
     """
-    if not files and not stale and not os.path.exists(PENDING):
+    if not files and not stale and not os.path.exists(paths.PENDING):
         return False
-    with open(PENDING, "w", encoding="utf-8"):
+    with open(paths.PENDING, "w", encoding="utf-8"):
         write(files)
         reload()
-    os.unlink(PENDING)
+    os.unlink(paths.PENDING)
     return True

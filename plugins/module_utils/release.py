@@ -1,4 +1,4 @@
-"""The one fact that everything is derived from: a release, its id, its folders, its program, its processes."""
+"""A release: what an app's processes are made of, its id, and where it is on a host."""
 
 from __future__ import annotations
 
@@ -9,78 +9,171 @@ import os
 import re
 import shlex
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-BASE = "/srv/websockets"
-RUN = "/run/websockets"
-LOG = "/var/log/websockets"
-PROGRAMS = "/etc/supervisor/conf.d"
+from . import paths
+from .inputs import Inputs
+
+# Last thing written into a virtual environment: one without it was interrupted, and is made again.
+COMPLETE = ".complete"
 # Inside the role: what its templates program.conf.j2 and run.j2 make of a process, as text that is part of every id. It
 # is their first text, so that the releases of older hosts keep their ids. A change of what the templates mean is
 # another file, with another number.
 PROCESS = "files/process-1.json"
-# Last thing written into a virtual environment: one without it was interrupted, and is made again.
-COMPLETE = ".complete"
 # Written into a release when it gets the traffic: the id that had it before. Its date is when.
 _PREVIOUS = "previous"
+_ID = "[0-9a-f]{12}"
+
+Findings = dict[str, tuple[str, str]]
+"""{relative path: (kind, value)} of an app's files, see :func:`describe`."""
 
 
-def digest(value):
+@dataclass(frozen=True)
+class Process:
+    """One process.
+
+    :param socket: its Unix socket
+    :param peer: the same socket as nginx's upstream names it, by the live link
+    :param log: the file that supervisord writes its output to
+    """
+
+    name: str
+    socket: str
+    peer: str
+    log: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release, and what everything of it is called on a host.
+
+    :param user: user of its processes
+    :param venv: folder of its packages
+    :param base: folder of the app
+    :param path: folder of the release
+    :param code: the app's files in it
+    :param script: what starts one of its processes
+    :param script_socket: that process's socket, as the script says it with the process's name from Supervisor
+    :param script_starts: the file that counts its starts, in the same way
+    :param live_link: the link that names the release with the traffic
+    :param runtime: folder of the sockets of all releases of the app
+    :param sockets: folder of its sockets
+    :param logs: folder of the logs of all releases of the app
+    :param program: its program in Supervisor
+    :param program_file: what tells supervisord of it
+    :param process_name: Supervisor's ``process_name``
+    :param log_file: Supervisor's ``stdout_logfile``
+    :param upstream: nginx's upstream of the app
+    """
+
+    app: str
+    id: str
+    user: str
+    venv: str
+    numprocs: int
+    base: str
+    path: str
+    code: str
+    script: str
+    script_socket: str
+    script_starts: str
+    live_link: str
+    runtime: str
+    sockets: str
+    logs: str
+    program: str
+    program_file: str
+    process_name: str
+    log_file: str
+    upstream: str
+    processes: list[Process] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, app: str, id: str, user: str = "", venv: str = "", numprocs: int = 0) -> Release:
+        """Return the release of this id; the names alone are enough to stop it."""
+        base, runtime, logs = paths.app_base(app), f"{paths.RUN}/{app}", f"{paths.LOG}/{app}"
+        path, sockets, live_link = f"{base}/releases/{id}", f"{runtime}/{id}", paths.live_link(app)
+        process_name = f"{app}_%(process_num)02d"
+        log_file = f"{logs}/{process_name}-{id}.log"
+        processes = []
+        for number in range(numprocs):
+            name = process_name % {"process_num": number}
+            log = log_file % {"process_num": number}
+            processes.append(Process(name, paths.socket(sockets, name), paths.socket(live_link, name), log))
+        return cls(
+            app=app,
+            id=id,
+            user=user,
+            venv=venv,
+            numprocs=numprocs,
+            base=base,
+            path=path,
+            code=f"{path}/app",
+            script=f"{path}/run",
+            script_socket=paths.socket("$folder", "$SUPERVISOR_PROCESS_NAME"),
+            script_starts=paths.starts("$folder", "$SUPERVISOR_PROCESS_NAME"),
+            live_link=live_link,
+            runtime=runtime,
+            sockets=sockets,
+            logs=logs,
+            program=f"{app}-{id}",
+            program_file=f"{paths.programs()}/websockets-{app}-{id}.conf",
+            process_name=process_name,
+            log_file=log_file,
+            upstream=f"websockets_{app}",
+            processes=processes,
+        )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A release on a host.
+
+    :param files: its code, {relative path: kind and value}
+    :param previous: id of the release that was live before this one was deployed; empty for the first, None if this one
+        has never been live
+    :param since: when it got the traffic last, in seconds since the epoch
+    """
+
+    release: Release
+    files: dict[str, str]
+    previous: str | None = None
+    since: float = 0.0
+
+    @property
+    def been_live(self) -> bool:
+        return self.previous is not None
+
+
+def digest(value: Any) -> str:
     """Return 12 hexadecimal digits (48 bits) of the sha256 of a value made of JSON's types."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def derive(inputs, found, requirements, python, role):
+# What makes the processes what they are, beside code and packages.
+_OF_PROCESSES = (
+    *("command", "environment", "secrets", "user", "stopwaitsecs", "ping_interval", "drain_rate", "max_connections"),
+)
+
+
+def derive(inputs: Inputs, numprocs: int, found: Findings, requirements: str, python: str, process: Any) -> Release:
     """Return the release that the inputs describe.
 
-    :param inputs: dict of all inputs, typed
+    :param numprocs: number of its processes
     :param found: the app's files, from :func:`source.scan`
     :param requirements: text that decides the packages, from :func:`source.requirements`
     :param python: version of the interpreter on the host, such as ``3.13``
-    :param role: what the role itself makes the processes of (its templates), as text
+    :param process: what :data:`PROCESS` has
     """
-    app = inputs["websockets_app"]
-    venv = digest([requirements, inputs["websockets_python"], python, inputs["websockets_pip_args"]])
-    release = digest(
-        [
-            found,
-            venv,
-            role,
-            {
-                name: inputs[f"websockets_{name}"]
-                for name in (
-                    "command",
-                    "environment",
-                    "secrets",
-                    "user",
-                    "numprocs",
-                    "stopwaitsecs",
-                    "ping_interval",
-                    "drain_rate",
-                    "max_connections",
-                )
-            },
-        ]
-    )
-    names = of(app, release)
-    numbers = [f"{app}_{number:02d}" for number in range(inputs["websockets_numprocs"])]
-    return {
-        **names,
-        "user": inputs["websockets_user"],
-        "venv": f"{names['base']}/venvs/{venv}",
-        "numprocs": inputs["websockets_numprocs"],
-        "processes": [
-            {
-                "name": name,
-                "socket": f"{names['sockets']}/{name}.sock",
-                "peer": f"{names['live']}/{name}.sock",
-                "log": f"{names['logs']}/{name}-{release}.log",
-            }
-            for name in numbers
-        ],
-    }
+    venv = digest([requirements, inputs.python, python, inputs.pip_args])
+    further = {name: getattr(inputs, name) for name in _OF_PROCESSES}
+    id = digest([found, venv, process, {**further, "numprocs": numprocs}])
+    return Release.of(inputs.app, id, inputs.user, f"{paths.app_base(inputs.app)}/venvs/{venv}", numprocs)
 
 
-def describe(path):
+def describe(path: str) -> tuple[str, str] | None:
     """Return what of a file is part of a release, as ``(kind, value)``; None if it is neither a file nor a link.
 
     ``kind`` is ``file`` or ``executable`` (value: sha256 of the content) or ``link`` (value: its target).
@@ -96,53 +189,34 @@ def describe(path):
     return "executable" if os.stat(path).st_mode & 0o100 else "file", content.hexdigest()
 
 
-def of(app, release):
-    """Return what every release is called on a host, from the names alone."""
-    base = f"{BASE}/{app}"
-    return {
-        "app": app,
-        "id": release,
-        "base": base,
-        "path": f"{base}/releases/{release}",
-        "code": f"{base}/releases/{release}/app",
-        "live": f"{base}/live",
-        "run": f"{RUN}/{app}",
-        "sockets": f"{RUN}/{app}/{release}",
-        "logs": f"{LOG}/{app}",
-        "program": f"{app}-{release}",
-        "program_file": f"{PROGRAMS}/websockets-{app}-{release}.conf",
-        "upstream": f"websockets_{app}",
-    }
-
-
-def shell_word(text, placeholders):
+def shell_word(text: object, placeholders: Mapping[str, object]) -> str:
     """Return a word of a shell script that means ``text`` with its placeholders replaced, and nothing else.
 
     :param placeholders: {name: value}; ``{socket}`` is the one that only the process knows: it becomes the script's ``$1``
     """
-    text = str(text)
+    word = str(text)
     for name, value in placeholders.items():
-        text = text.replace(f"{{{name}}}", str(value))
-    quoted = [shlex.quote(part) if part else "" for part in text.split("{socket}")]
+        word = word.replace(f"{{{name}}}", str(value))
+    quoted = [shlex.quote(part) if part else "" for part in word.split("{socket}")]
     return '"$1"'.join(quoted) or "''"
 
 
-def programs(app):
+def programs(app: str) -> list[str]:
     """Return the sorted ids of the app's releases that supervisord is told to run."""
-    names = (os.path.basename(path) for path in glob.glob(f"{PROGRAMS}/websockets-*.conf"))
-    pattern = re.compile(rf"websockets-{re.escape(app)}-([0-9a-f]{{12}})\.conf")
+    names = map(os.path.basename, glob.glob(Release.of("*", "*").program_file))
+    pattern = re.compile(rf"websockets-{re.escape(app)}-({_ID})\.conf")
     return sorted(match[1] for name in names if (match := pattern.fullmatch(name)))
 
 
-def live(base):
+def live_id(app: str) -> str:
     """Return the id of the release that gets the traffic, empty if there is none yet."""
     try:
-        return os.path.basename(os.readlink(f"{base}/live"))
+        return os.path.basename(os.readlink(paths.live_link(app)))
     except FileNotFoundError:
         return ""
 
 
-def point(link, target):
+def point(link: str, target: str) -> None:
     """Make a symbolic link name ``target`` by one rename(2): there is no moment without it."""
     beside = f"{link}.new"
     if os.path.lexists(beside):
@@ -151,33 +225,36 @@ def point(link, target):
     os.rename(beside, link)
 
 
-def on_disk(base):
-    """Return {id: record} of the app's releases, with ``previous`` and ``since`` (seconds) of those that have been live.
-
-    ``previous`` is the release that was live before this one was deployed, empty for the first.
-    """
+def stored(app: str) -> dict[str, Stored]:
+    """Return {id: release} of the app's releases on this host."""
     found = {}
-    for path in glob.glob(f"{glob.escape(base)}/releases/*/release.json"):
+    for path in glob.glob(f"{glob.escape(paths.app_base(app))}/releases/*/release.json"):
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
+        release = Release.of(app, *(record[name] for name in ("id", "user", "venv", "numprocs")))
+        previous, since = None, 0.0
         try:
-            marker = f"{record['path']}/{_PREVIOUS}"
-            with open(marker, encoding="utf-8") as file:
-                record.update(previous=file.read().strip(), since=os.stat(marker).st_mtime)
+            with open(f"{release.path}/{_PREVIOUS}", encoding="utf-8") as file:
+                previous, since = file.read().strip(), os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             pass
-        found[record["id"]] = record
+        found[release.id] = Stored(release, record["files"], previous, since)
     return found
 
 
-def venvs(base):
+def apps() -> list[str]:
+    """Return the sorted names of the apps that have releases on this host."""
+    return sorted(path.split("/")[-2] for path in glob.glob(f"{paths.app_base('*')}/releases"))
+
+
+def venvs(app: str) -> list[str]:
     """Return the paths of the app's virtual environments that are whole."""
-    return [os.path.dirname(path) for path in glob.glob(f"{glob.escape(base)}/venvs/*/{COMPLETE}")]
+    return [os.path.dirname(path) for path in glob.glob(f"{glob.escape(paths.app_base(app))}/venvs/*/{COMPLETE}")]
 
 
-def went_live(path, previous):
+def went_live(release: Release, previous: str | None) -> None:
     """Note that a release has got the traffic; ``previous`` is None when that was by a rollback."""
-    marker = f"{path}/{_PREVIOUS}"
+    marker = f"{release.path}/{_PREVIOUS}"
     if previous is None:
         os.utime(marker)
         return
@@ -185,26 +262,26 @@ def went_live(path, previous):
         file.write(f"{previous}\n")
 
 
-def surplus(base, keep):
+def surplus(app: str, keep: int) -> tuple[list[str], list[str]]:
     """Return what no rollback needs, as ids and as paths: releases beyond the newest ``keep``, those that never were
     live, and their packages and logs. The live release and the one before it stay."""
-    found = on_disk(base)
-    now = live(base)
-    newest = sorted((i for i in found if "since" in found[i]), key=lambda i: found[i]["since"], reverse=True)
-    kept = {now, found.get(now, {}).get("previous"), *newest[:keep]}
+    found, now, base = stored(app), live_id(app), glob.escape(paths.app_base(app))
+    newest = sorted((id for id in found if found[id].been_live), key=lambda id: found[id].since, reverse=True)
+    kept = {now, *newest[:keep]} | ({found[now].previous} if now in found else set())
     ids = sorted(set(found) - kept)
-    paths = glob.glob(f"{glob.escape(base)}/releases/.*.partial")
-    for identity in ids:
-        paths += [found[identity]["path"], *glob.glob(f"{glob.escape(found[identity]['logs'])}/*-{identity}.log*")]
-    used = {os.path.basename(found[identity]["venv"]) for identity in set(found) & kept}
-    paths += [venv for venv in glob.glob(f"{glob.escape(base)}/venvs/*") if os.path.basename(venv) not in used]
-    return ids, paths
+    gone = glob.glob(f"{base}/releases/.*.partial")
+    for id in ids:
+        release = found[id].release
+        gone += [release.path, *glob.glob(f"{glob.escape(release.logs)}/*-{id}.log*")]
+    used = {found[id].release.venv for id in set(found) & kept}
+    gone += [venv for venv in glob.glob(f"{base}/venvs/*") if venv not in used]
+    return ids, gone
 
 
-def prune(base, keep):
+def prune(app: str, keep: int) -> list[str]:
     """Remove the surplus, and return the removed ids."""
-    ids, paths = surplus(base, keep)
-    for path in paths:
+    ids, gone = surplus(app, keep)
+    for path in gone:
         if os.path.isdir(path):
             shutil.rmtree(path)
         else:

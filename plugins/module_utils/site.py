@@ -1,67 +1,183 @@
-"""What nginx's site of an app is, as it follows from the inputs: where it listens, its names, its certificate, its origins.
-
-For the control node, once :mod:`inputs` has checked them; the addresses for the host too.
-"""
+"""A site: what nginx serves for one app. It follows from the inputs, once, and a cut-over records it on the host."""
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from . import acme, nginx
+from . import paths
+from .inputs import Inputs
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _LISTEN = re.compile(r"(?:(?P<v4>[0-9.]+):|\[(?P<v6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})")
 
 
-def listen_address(listen):
-    """Return (address, port) of an nginx ``listen`` value; the address of a bare port is ``0.0.0.0``."""
-    match = _LISTEN.fullmatch(listen)
-    if not match or not 1 <= int(match["port"]) <= 65535:
-        raise ValueError(listen)
-    address = ipaddress.ip_address(match["v6"] or match["v4"] or "0.0.0.0")
-    return str(address), int(match["port"])
+@dataclass(frozen=True)
+class Certificate:
+    """The certificate that nginx shows, as paths on the host.
+
+    :param mode: ``acme``, ``files`` or ``self-signed``, as in ``websockets_tls``
+    :param path: the certificate with its chain
+    :param names: host names that it has to cover
+    :param given: whether the inputs have it, and its key, as PEM text
+    :param directory: URL of the ACME authority
+    :param email: address that the authority may write to
+    :param webroot: folder from which nginx answers the authority
+    """
+
+    mode: str
+    path: str
+    key: str
+    names: list[str] = field(default_factory=list)
+    given: bool = False
+    directory: str = ""
+    email: str = ""
+    webroot: str = paths.WEBROOT
 
 
-def connect_address(listen):
-    """Return the [address, port] at which this host itself reaches an nginx that listens there."""
-    address, port = listen_address(listen)
-    return [{"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address), port]
+@dataclass(frozen=True)
+class Server:
+    """One of nginx's servers in the site.
+
+    :param kind: ``refuse`` (names that no site has), ``plain`` (HTTP beside TLS) or ``app``
+    :param listen: where it listens, as in the inputs
+    :param directive: what its directive ``listen`` says: the same, with its options
+    :param names: its ``server_name``
+    :param reject: whether it refuses already in the handshake of TLS
+    """
+
+    kind: str
+    listen: str
+    directive: str
+    tls: bool = False
+    proxy_protocol: bool = False
+    default: bool = False
+    options: bool = False
+    names: list[str] = field(default_factory=list)
+    reject: bool = False
+
+    def claims(self) -> list[str]:
+        """Return what no other app's server may have: the address and port with each name."""
+        return [f"{':'.join(map(str, listen_address(self.listen)))} {name.lower()}" for name in self.names]
+
+    def head(self, names: Iterable[str] = ()) -> str:
+        """Return the two lines of its text that say where it listens and for whom, with further names."""
+        every = dict.fromkeys([*self.names, *names])
+        return f"    listen {self.directive};\n    server_name {' '.join(every)};\n"
 
 
-def host_header(server_name):
-    """Return a host name that nginx's ``server_name`` matches."""
-    return server_name[0].replace("*", "any", 1)
+@dataclass(frozen=True)
+class Others:
+    """What there is at an address already that is not of this app.
+
+    :param listener: what keeps nginx from listening there: a program's name, or the kernel's reason; empty if nothing
+    :param options: whether another server has options of its ``listen`` there, which nginx takes once
+    :param default: whether another site answers there for names that no site has
+    :param speaks: ``TLS`` or ``plain HTTP``, empty where no other site listens
+    :param proxy_protocol: whether in the PROXY protocol, None where no other site listens
+    """
+
+    listener: str = ""
+    options: bool = False
+    default: bool = False
+    speaks: str = ""
+    proxy_protocol: bool | None = None
 
 
-def url(inputs):
-    """Return the URL that a client opens."""
-    scheme, usual = ("wss", 443) if tls_mode(inputs) != "none" else ("ws", 80)
-    name = inputs["websockets_server_name"][0]
-    return f"{scheme}://{name}{_port(inputs['websockets_listen'], usual)}{inputs['websockets_gate_path']}"
+@dataclass(frozen=True)
+class Site:
+    """nginx's site of an app.
+
+    :param servers: in the order of its file
+    :param certificate: None without TLS
+    :param origins: values of the header ``Origin`` that nginx lets in, an empty one for none; nothing if it lets in any
+    :param host_header: a host name that the app's server answers to
+    :param address: address and port at which the host itself reaches the app's server
+    :param url: what a client opens
+    :param tls_port: what a URL says of the port of TLS
+    """
+
+    app: str
+    file: str
+    http_file: str
+    servers: list[Server]
+    certificate: Certificate | None = None
+    origins: list[str] = field(default_factory=list)
+    host_header: str = ""
+    address: list[str | int] = field(default_factory=list)
+    url: str = ""
+    tls_port: str = ""
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> Site:
+        """Return the site of checked inputs, on a host that has no other."""
+        secure = tls_mode(inputs) != "none"
+        certificate = _certificate(inputs) if secure else None
+        plain = _plain_listen(inputs)
+        servers = [_server("plain", plain, inputs)] if plain else []
+        servers.append(_server("app", inputs.listen, inputs, tls=secure, backlog=inputs.max_connections))
+        scheme, usual = ("wss", 443) if secure else ("ws", 80)
+        return cls(
+            app=inputs.app,
+            file=paths.site_file(inputs.app),
+            http_file=paths.http_file(),
+            servers=servers,
+            certificate=certificate,
+            origins=_origins(inputs, secure),
+            host_header=_host_header(inputs.server_name[0]),
+            address=[*connect_address(inputs.listen)],
+            url=f"{scheme}://{inputs.server_name[0]}{_port(inputs.listen, usual)}{inputs.gate_path}",
+            tls_port=_port(inputs.listen, 443),
+        )
+
+    def beside(self, others: Mapping[str, Others]) -> Site:
+        """Return the site as it is on a host with others: {listen: what is there already}.
+
+        Names that no site has are refused wherever no other site answers for them. Options are left out where another
+        server has them.
+        """
+        servers = []
+        # A client that has only an address names no server in TLS (RFC 6066).
+        named = not any(map(is_address, self.main.names))
+        for server in (self.main, *self.plain):
+            if not others.get(server.listen, Others()).default:
+                tls = server.tls
+                kind = dataclasses.replace(server, kind="refuse", names=[], default=True, reject=tls and named)
+                servers.append(_with_options(kind, 0))
+        for server in self.servers:
+            there = others.get(server.listen, Others()).options
+            servers.append(_with_options(server, 0) if server.options and there else server)
+        return dataclasses.replace(self, servers=servers)
+
+    @property
+    def main(self) -> Server:
+        """The app's server."""
+        return next(server for server in self.servers if server.kind == "app")
+
+    @property
+    def plain(self) -> list[Server]:
+        """The server for plain HTTP beside TLS, if there is one."""
+        return [server for server in self.servers if server.kind == "plain"]
+
+    @property
+    def listens(self) -> list[str]:
+        """All that nginx listens at for the app."""
+        return list(dict.fromkeys(server.listen for server in (self.main, *self.plain)))
 
 
-def _port(listen, usual):
-    """Return what a URL says of the port."""
-    port = listen_address(listen)[1]
-    return "" if port == usual else f":{port}"
-
-
-def server(listen, server_name):
-    """Return what has to be unlike another app's: the address, port and name of an nginx server."""
-    return [f"{':'.join(map(str, listen_address(listen)))} {name.lower()}" for name in server_name]
-
-
-def tls_mode(inputs):
+def tls_mode(inputs: Inputs) -> str:
     """Return where the certificate comes from, ``none`` without TLS."""
-    return inputs["websockets_tls"] or "none"
+    return inputs.tls or "none"
 
 
-def is_pem(text):
+def is_pem(text: str) -> bool:
     return "-----BEGIN " in text
 
 
-def is_address(name):
+def is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -69,85 +185,80 @@ def is_address(name):
     return True
 
 
-def is_loopback(listen):
+def is_loopback(listen: str) -> bool:
     return ipaddress.ip_address(listen_address(listen)[0]).is_loopback
 
 
-def plain_listen(inputs):
+def listen_address(listen: str) -> tuple[str, int]:
+    """Return (address, port) of an nginx ``listen`` value; the address of a bare port is ``0.0.0.0``.
+
+    :raises ValueError: if it is none
+    """
+    match = _LISTEN.fullmatch(listen)
+    if not match or not 1 <= int(match["port"]) <= 65535:
+        raise ValueError(listen)
+    address = ipaddress.ip_address(match["v6"] or match["v4"] or "0.0.0.0")
+    return str(address), int(match["port"])
+
+
+def connect_address(listen: str) -> tuple[str, int]:
+    """Return the address and port at which this host itself reaches an nginx that listens there."""
+    address, port = listen_address(listen)
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address), port
+
+
+def _server(kind: str, listen: str, inputs: Inputs, tls: bool = False, backlog: int = 0) -> Server:
+    server = Server(kind, listen, "", tls=tls, proxy_protocol=inputs.proxy_protocol, names=list(inputs.server_name))
+    return _with_options(server, backlog)
+
+
+def _with_options(server: Server, backlog: int) -> Server:
+    """Return the server with its directive; a backlog is an option that nginx takes once for an address."""
+    said = [("ssl", server.tls), ("proxy_protocol", server.proxy_protocol), ("default_server", server.default)]
+    words = [server.listen, *(word for word, holds in said if holds), *([f"backlog={backlog}"] if backlog else [])]
+    return dataclasses.replace(server, directive=" ".join(words), options=bool(backlog))
+
+
+def _host_header(name: str) -> str:
+    """Return a host name that a name of nginx's ``server_name`` matches."""
+    return name.replace("*", "any", 1)
+
+
+def _port(listen: str, usual: int) -> str:
+    port = listen_address(listen)[1]
+    return "" if port == usual else f":{port}"
+
+
+def _plain_listen(inputs: Inputs) -> str:
     """Return where nginx listens for plain HTTP beside TLS, empty if nowhere."""
-    given, listen = inputs["websockets_listen_plain"], inputs["websockets_listen"]
-    if tls_mode(inputs) == "none" or given == "none":
+    given, listen, mode = inputs.listen_plain, inputs.listen, tls_mode(inputs)
+    if mode == "none" or given == "none":
         return ""
-    if not given and (listen_address(listen)[1] == 443 or tls_mode(inputs) == "acme"):
+    if not given and (listen_address(listen)[1] == 443 or mode == "acme"):
         return re.sub(r"[0-9]+$", "80", listen)
     return given
 
 
-def listens(inputs):
-    """Return all that nginx listens at for the app."""
-    return [inputs["websockets_listen"], *filter(None, [plain_listen(inputs)])]
-
-
-def authority_port(inputs):
-    """Return what a URL of the app says of the port of TLS."""
-    return _port(inputs["websockets_listen"], 443)
-
-
-def pair(app):
-    """Return the paths of the certificate that the role writes for an app, and of its key."""
-    return [f"{nginx.FOLDER}/websockets/{app}{ending}" for ending in (".crt", nginx.KEY)]
-
-
-def tls(inputs):
-    """Return the certificate that nginx shows for the app, as paths on the host; empty without TLS."""
-    app, mode = inputs["websockets_app"], tls_mode(inputs)
-    if mode == "none":
-        return {}
-    certificate, key = pair(app)
+def _certificate(inputs: Inputs) -> Certificate:
+    mode, given = tls_mode(inputs), is_pem(inputs.tls_key)
+    path, key = paths.own_certificate(inputs.app)
     if mode == "acme":
-        certificate, key = (f"{acme.FOLDER}/live/{acme.lineage(app)}/{name}.pem" for name in ("fullchain", "privkey"))
-    elif mode == "files" and not is_pem(inputs["websockets_tls_key"]):
-        certificate, key = inputs["websockets_tls_certificate"], inputs["websockets_tls_key"]
-    return {
-        "mode": mode,
-        "certificate": certificate,
-        "key": key,
-        "names": [host_header([name]) for name in inputs["websockets_server_name"]],
-        "given": is_pem(inputs["websockets_tls_key"]),
-        "webroot": acme.WEBROOT,
-        "directory": inputs["websockets_acme_directory"],
-        "email": inputs["websockets_acme_email"],
-    }
+        path, key = paths.acme_certificate(inputs.app)
+    elif mode == "files" and not given:
+        path, key = inputs.tls_certificate, inputs.tls_key
+    names = [_host_header(name) for name in inputs.server_name]
+    return Certificate(mode, path, key, names, given, inputs.acme_directory, inputs.acme_email)
 
 
-def origins(inputs):
-    """Return the values of the header ``Origin`` that nginx lets in, an empty one for none; nothing if it lets in any."""
-    allowed = inputs["websockets_origins"]
+def _origins(inputs: Inputs, secure: bool) -> list[str]:
+    allowed = inputs.origins
     if allowed == ["*"]:
         return []
     if not allowed:
-        port = listen_address(inputs["websockets_listen"])[1]
+        port = listen_address(inputs.listen)[1]
         ports = [""] if port in DEFAULT_PORTS.values() else ["", f":{port}"]
-        names = [name.lower() for name in inputs["websockets_server_name"]]
         # Without TLS here it may be in front.
-        schemes = ["https", "http"] if tls_mode(inputs) == "none" else ["https"]
+        schemes = ["https"] if secure else ["https", "http"]
+        names = [name.lower() for name in inputs.server_name]
         allowed = [f"{scheme}://{name}{port}" for name in names for scheme in schemes for port in ports]
-    return allowed if inputs["websockets_origin_required"] else ["", *allowed]
-
-
-def proof_origin(inputs):
-    """Return the ``Origin`` that the role's own handshake needs, empty where it needs none or has one already."""
-    given = {name.lower() for name in map(str, inputs["websockets_gate_headers"])}
-    return origins(inputs)[0] if inputs["websockets_origin_required"] and "origin" not in given else ""
-
-
-def refused(inputs, host):
-    """Return where a server of the app's refuses the names that nobody has: where nobody else is asked for them."""
-    secure = tls_mode(inputs) != "none"
-    # A client that has only an address names no server in TLS (RFC 6066).
-    named = not any(map(is_address, inputs["websockets_server_name"]))
-    return [
-        {"listen": listen, "tls": secure and listen == inputs["websockets_listen"], "named": named}
-        for listen in listens(inputs)
-        if not host["listens"].get(listen, {}).get("default")
-    ]
+    return list(allowed) if inputs.origin_required else ["", *allowed]

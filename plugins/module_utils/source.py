@@ -12,9 +12,10 @@ import re
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable, Iterable
 
 from .inputs import InputError, problem
-from .release import describe, digest
+from .release import Findings, describe, digest
 
 _LEFT_OUT = {".git", ".hg", ".svn", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".venv"}
 
@@ -25,7 +26,7 @@ _REPOSITORY = {
 }
 
 
-def once(path, make):
+def once(path: str, make: Callable[[str], None]) -> str:
     """Have ``make(path)`` make a file or a folder, unless another process of this run has; return its path."""
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -37,35 +38,35 @@ def once(path, make):
     return path
 
 
-def scan_once(folder, cache, key):
+def scan_once(folder: str, cache: str, key: str) -> str:
     """Return a file inside ``cache`` with the findings of :func:`scan`; the hosts of one task share it by its ``key``."""
 
-    def write(path):
+    def write(path: str) -> None:
         with open(path, "w", encoding="utf-8") as file:
             json.dump(scan(folder), file)
 
     return once(os.path.join(cache, f"websockets-scan-{digest([folder, key])}"), write)
 
 
-def load(path):
+def load(path: str) -> Findings:
     """Return what :func:`scan_once` has written."""
     with open(path, encoding="utf-8") as file:
-        return {path: tuple(what) for path, what in json.load(file).items()}
+        return {path: (kind, value) for path, (kind, value) in json.load(file).items()}
 
 
-def archive_once(folder, found, cache):
+def archive_once(folder: str, found: Findings, cache: str) -> str:
     """Return the :func:`archive` of these files inside ``cache``; hosts that lack the same ones share it."""
     path = os.path.join(cache, f"websockets-{digest([folder, found])}.tar.gz")
     return once(path, lambda partial: archive(folder, found, partial))
 
 
-def scan(folder):
+def scan(folder: str) -> Findings:
     """Return {relative path: (kind, value)} of what a release of this folder contains.
 
     They are what :func:`release.describe` says. Folders without files are not part of it. Raises :class:`InputError`
     for what cannot be released.
     """
-    found = {}
+    found: Findings = {}
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(
             name
@@ -92,13 +93,13 @@ def scan(folder):
     return found
 
 
-def lacking(found, releases):
+def lacking(found: Findings, releases: Iterable[dict[str, str]]) -> Findings:
     """Return those of :func:`scan`'s findings whose content is in none of the releases (their ``files``), and links."""
     there = {what.partition(" ")[2] for files in releases for what in files.values()}
     return {path: (kind, value) for path, (kind, value) in found.items() if kind == "link" or value not in there}
 
 
-def archive(folder, found, path):
+def archive(folder: str, found: Findings, path: str) -> None:
     """Write a gzipped tar of :func:`scan`'s findings that depends on nothing but them."""
     with (
         open(path, "wb") as raw,
@@ -120,7 +121,7 @@ def archive(folder, found, path):
                 tar.addfile(info)
 
 
-def requirements(folder, found, name="requirements.txt", seen=()):
+def requirements(folder: str, found: Findings, name: str = "requirements.txt", seen: tuple[str, ...] = ()) -> str:
     """Return the text that decides what is installed: requirements.txt and what it includes.
 
     Empty where there is no such file. Where a requirement is a path inside the app, the code itself is part of
@@ -151,7 +152,7 @@ def requirements(folder, found, name="requirements.txt", seen=()):
     return "\n".join(parts)
 
 
-def checkout(repo, version, cache):
+def checkout(repo: str, version: str, cache: str) -> str:
     """Return a folder inside ``cache`` with the files of a revision; hosts of one run share it.
 
     Raises :class:`InputError` where git cannot read the repository or does not know the revision.
@@ -160,7 +161,7 @@ def checkout(repo, version, cache):
     return once(os.path.join(cache, f"websockets-{name}"), lambda folder: _export(repo, version, folder))
 
 
-def _export(repo, version, folder):
+def _export(repo: str, version: str, folder: str) -> None:
     bare = f"{folder}.git"
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(shutil.rmtree, bare, ignore_errors=True)
@@ -189,7 +190,7 @@ def _export(repo, version, folder):
         _git("--git-dir", bare, "--work-tree", folder, "checkout", "--quiet", "--detach", parsed.stdout.strip())
 
 
-def _git(*arguments, check=True):
+def _git(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     # A git hook that deploys exports its own repository to us.
     environment = {name: value for name, value in os.environ.items() if name not in _REPOSITORY}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
@@ -199,6 +200,6 @@ def _git(*arguments, check=True):
         raise InputError("websockets_repo needs git on the control node; install it.") from None
 
 
-def _no_password(text):
+def _no_password(text: str) -> str:
     # A token can stand where the user's name is, and a careless password can contain a slash or an @.
     return re.sub(r"://\S*@", "://***@", text).strip()

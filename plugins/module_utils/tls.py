@@ -12,6 +12,11 @@ import ssl
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
+from typing import Any
+
+from . import paths
+from .host import Validity
 
 DAY = 86400
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.S)
@@ -36,13 +41,13 @@ subjectAltName = {alternatives}
 class CertificateError(Exception):
     """A certificate, or its key, cannot be used; ``about`` says which of the two, the message why."""
 
-    def __init__(self, about, why):
+    def __init__(self, about: str, why: str) -> None:
         super().__init__(why)
         self.about = about
 
 
-def examine(certificate, key, names):
-    """Return when a certificate begins and ends, as ``{"since": …, "until": …}`` in seconds since the epoch.
+def examine(certificate: str, key: str, names: Sequence[str]) -> Validity:
+    """Return when a certificate begins and ends.
 
     A server with this certificate and key is asked by a client that trusts the last certificate of the chain only, so
     that OpenSSL itself says whether they belong together, follow each other, are valid now and cover the names.
@@ -72,23 +77,22 @@ def examine(certificate, key, names):
     try:
         client.load_verify_locations(cadata=chain[-1])
         client.check_hostname = bool(names)
-        found = [_introduce(server, client, name) for name in names or [None]]
+        found = [_introduce(server, client, name) for name in (names or (None,))]
     except ssl.SSLCertVerificationError as error:
         raise CertificateError("certificate", f"{error.verify_message.rstrip('.')}.") from None
     except ssl.SSLError as error:
         raise CertificateError("certificate", f"OpenSSL cannot use it: {error.reason}.") from None
-    return {what: int(ssl.cert_time_to_seconds(found[0][entry])) for what, entry in _TIMES.items()}
+    since, until = (int(ssl.cert_time_to_seconds(found[0][entry])) for entry in ("notBefore", "notAfter"))
+    return Validity(since=since, until=until)
 
 
-_TIMES = {"since": "notBefore", "until": "notAfter"}
-
-
-def ends_soon(found, now=None):
+def ends_soon(found: Validity, now: float | None = None) -> bool:
     """Tell whether a certificate should have been renewed by now: certbot begins at a third of its life, or at 30 days."""
-    return found["until"] - (time.time() if now is None else now) < min(14 * DAY, (found["until"] - found["since"]) / 4)
+    left = found.until - (time.time() if now is None else now)
+    return left < min(14 * DAY, (found.until - found.since) / 4)
 
 
-def _introduce(server, client, name):
+def _introduce(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None) -> dict[str, Any]:
     """Have a server and a client shake hands in memory; return the certificate as the client has verified it."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
@@ -103,10 +107,10 @@ def _introduce(server, client, name):
                 waiting.remove(end)
             except ssl.SSLWantReadError:
                 pass
-    return ends[0].getpeercert()
+    return ends[0].getpeercert() or {}
 
 
-def _read(path, about):
+def _read(path: str, about: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -114,7 +118,7 @@ def _read(path, about):
         raise CertificateError(about, f"it cannot be read on the host ({error.strerror}).") from None
 
 
-def first(path):
+def first(path: str) -> bytes | None:
     """Return the first certificate of a file as DER, the one that a server shows; None if there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -124,7 +128,7 @@ def first(path):
     return ssl.PEM_cert_to_DER_cert(chain[0]) if chain else None
 
 
-def context():
+def context() -> ssl.SSLContext:
     """Return a client's context that accepts any certificate: the caller compares it with the one that it knows."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname = False
@@ -132,13 +136,13 @@ def context():
     return made
 
 
-def shown(address, name, before=b"", timeout=5.0):
+def shown(address: Sequence[Any], name: str, before: bytes = b"", timeout: float = 5.0) -> bytes | None:
     """Return the certificate that a server shows for a name, as DER; None if it shows none.
 
     :param before: what the server wants before TLS begins
     """
     try:
-        plain = socket.create_connection(tuple(address), timeout)
+        plain = socket.create_connection((address[0], address[1]), timeout)
         plain.sendall(before)
         with plain, context().wrap_socket(plain, server_hostname=name) as connection:
             return connection.getpeercert(binary_form=True)
@@ -146,10 +150,10 @@ def shown(address, name, before=b"", timeout=5.0):
         return None
 
 
-def make(names, days=365, folder="/run"):
+def make(names: Sequence[str], days: int = 365) -> tuple[str, str]:
     """Return a new self-signed certificate for these names and its key, as PEM."""
     alternatives = ", ".join(f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in names)
-    with tempfile.TemporaryDirectory(prefix="websockets-tls-", dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix="websockets-tls-", dir=paths.SCRATCH) as scratch:
         request, key = (os.path.join(scratch, name) for name in ("request", "key"))
         with open(request, "w", encoding="utf-8") as file:
             file.write(_REQUEST.format(names=names, alternatives=alternatives))
@@ -164,7 +168,7 @@ def make(names, days=365, folder="/run"):
             return made, file.read()
 
 
-def _is_address(name):
+def _is_address(name: str) -> bool:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, name)

@@ -6,9 +6,9 @@ _LISTENING = 0x10000  # __SO_ACCEPTCON, in the column Flags (proc_net(5))
 _CONNECTED = "03"
 
 
-def connections(folder, table="/proc/net/unix"):
+def connections(folder: str, table: str = "/proc/net/unix") -> dict[str, int]:
     """Return {path: open connections} of the sockets in a folder that processes listen on."""
-    found = {}
+    found: dict[str, int] = {}
     with open(table, encoding="utf-8", errors="replace") as file:
         next(file)
         for line in file:

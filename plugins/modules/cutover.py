@@ -6,11 +6,18 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import acme, handshake, lock, nginx, tls
+from ..module_utils import acme, certificate, handshake, lock, nginx, paths, recorded, tls
 from ..module_utils import release as releases
+from ..module_utils.probe import Probe
+from ..module_utils.record import from_dict
+from ..module_utils.release import Release
+from ..module_utils.run import Run
+from ..module_utils.site import Site
 from ..module_utils.supervisor import Supervisor, SupervisorError
 
 DOCUMENTATION = """
@@ -28,19 +35,17 @@ options:
   rollback: {description: Whether the release has been live before., type: bool, required: true}
   last: {description: Whether this is the run's last step on this host., type: bool, required: true}
   files: {description: "nginx's files of the app and of all apps, {path: text}.", type: dict, required: true}
-  site_file: {description: Path of nginx's site of the app., type: path, required: true}
-  tls: {description: "The certificate, from the action plan; empty without TLS.", type: dict, required: true}
+  site: {description: "The site, from the action plan.", type: dict, required: true}
   pem: {description: "Certificate and key as PEM text, if the inputs have them.", type: list, elements: str, required: true}
-  plain: {description: Where nginx listens for plain HTTP beside TLS., type: str, required: true}
+  challenge: {description: "How nginx answers an ACME authority: server and location, as text.", type: dict, required: true}
   worker_connections: {description: nginx's worker_connections at the least., type: int, required: true}
-  address: {description: Address and port for the proof., type: list, elements: raw, required: true}
   probe: {description: "The proof, from the action plan: host, path, message and timeout.", type: dict, required: true}
-  sources: {description: Addresses of this host that the proof comes from., type: list, elements: str, required: true}
+  proof_sources: {description: Addresses of this host that the proof comes from., type: list, elements: str, required: true}
   headers: {description: Further headers of the proof. May hold secrets., type: dict, required: true}
 """
 
 
-def prove(address, probe, attempts=3):
+def prove(site: Site, probe: Probe, attempts: int = 3, **further: Any) -> float:
     """Repeat the handshake a few times, and return the seconds of the one that succeeds.
 
     No more than a few: if it fails, it fails for clients too.
@@ -48,100 +53,116 @@ def prove(address, probe, attempts=3):
     while True:
         attempts -= 1
         try:
-            return handshake.probe(tuple(address), **{**probe, "timeout": min(probe["timeout"], 5)})
+            return handshake.ask(site.address, probe, **further)
         except handshake.HandshakeError as error:
             if not attempts:
                 raise handshake.HandshakeError(f"{error}.\nnginx's error log ends:\n{nginx.last_errors()}") from None
             time.sleep(0.02)
 
 
-def conflict(words, host):
-    """Return nginx's warning that somebody else has our name, if that is among its words."""
+def conflict(words: str, host: str) -> str:
+    """Return nginx's warning that another site has our name, if that is among its words."""
     return next((line for line in words.splitlines() if f'conflicting server name "{host}"' in line), "")
 
 
-# A self-signed certificate is made anew when it has fewer days left: only a deploy does it.
-_RENEW_DAYS = 90
+class CutOver:
+    """One cut-over: :meth:`compare` what there is with what is wanted, :meth:`test` it, then :meth:`apply` it."""
 
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module, given = module, module.params
+        self.release = from_dict(Release, given["release"])
+        self.site = from_dict(Site, given["site"])
+        self.probe = from_dict(Probe, {**given["probe"], "timeout": min(given["probe"]["timeout"], 5)})
+        self.old = releases.live_id(self.release.app)
+        self.swap = self.old != self.release.id
+        # On a host that has nothing installed yet, a check has nothing to ask.
+        tools = ["nginx", *(["openssl"] if self.site.certificate else [])]
+        self.installed = nginx.read(paths.NGINX_MAIN) is not None and all(map(shutil.which, tools))
 
-def examined(certificate):
-    """Return what there is of the certificate, empty if it cannot be used."""
-    try:
-        return tls.examine(certificate["certificate"], certificate["key"], certificate["names"])
-    except tls.CertificateError:
-        return {}
-
-
-def pair(module, installed):
-    """Return {path: text} of the certificate and its key, where they are the role's own to write."""
-    certificate = module.params["tls"]
-    if module.params["pem"]:
-        texts = [f"{text.strip()}\n" for text in module.params["pem"]]
-    elif certificate.get("mode") == "self-signed" and installed:
-        found = examined(certificate)
-        if found and found["until"] - time.time() > _RENEW_DAYS * tls.DAY:
-            return {}
-        texts = tls.make(certificate["names"], folder=nginx.SCRATCH)
-    else:
-        return {}
-    return dict(zip((certificate["certificate"], certificate["key"]), texts, strict=True))
-
-
-def with_stand_in(module, files):
-    """Return the files for a test before there is a certificate: nginx refuses a site without one."""
-    certificate, key = module.params["tls"]["certificate"], module.params["tls"]["key"]
-    there = [f"{nginx.FOLDER}/websockets/stand-in{ending}" for ending in (".crt", nginx.KEY)]
-    path = module.params["site_file"]
-    site = files[path].replace(f" {certificate};", f" {there[0]};").replace(f" {key};", f" {there[1]};")
-    return {**files, path: site, **dict(zip(there, tls.make(["localhost"], folder=nginx.SCRATCH), strict=True))}
-
-
-def certify(module, found):
-    """Get or renew the certificate from the authority if it is time; return whether there is a new one.
-
-    nginx has to answer the authority's questions, which it does beside what it serves now.
-    """
-    certificate, app = module.params["tls"], module.params["release"]["app"]
-    path = module.params["site_file"]
-    names, directory = certificate["names"], certificate["directory"]
-    if found:
+    def compare(self) -> None:
+        """Find the files that differ, and whether the certificate is due or not the one that nginx shows."""
+        main, wanted = nginx.read(paths.NGINX_MAIN), dict(self.module.params["files"])
         try:
-            acme.request(app, names, directory, certificate["email"])
+            wanted |= certificate.own_files(self.site.certificate, self.module.params["pem"], self.installed)
+        except tls.CertificateError as error:
+            self.fail(str(error))
+        if main is not None:
+            connections = self.module.params["worker_connections"]
+            wanted = {paths.NGINX_MAIN: nginx.tune(main, connections, connections), **wanted}
+        there = {path: nginx.read(path) for path in wanted}
+        self.files = {path: text for path, text in wanted.items() if there[path] != text}
+        self.before = {path: there[path] for path in self.files}
+        self.due = certificate.due(self.site)
+
+    def test(self) -> None:
+        """Have nginx test the whole configuration with the new files."""
+        if not self.files or not self.installed:
+            return
+        try:
+            words = nginx.test(self.files, certificate.to_come(self.site.certificate))
+            if found := conflict(words, self.probe.server_name):
+                raise nginx.NginxError(found)
+        except (nginx.NginxError, tls.CertificateError) as error:
+            self.fail(f"nginx refuses the new configuration; the working one is untouched:\n{error}")
+
+    def diff(self) -> list[Mapping[str, str]]:
+        """Return what a check shows, and ``--diff``."""
+        found = [certificate.diff(path, self.before[path], text) for path, text in self.files.items()]
+        if self.due and self.site.certificate:
+            found.append(certificate.diff(self.site.certificate.path, "", f"from {self.site.certificate.directory}\n"))
+        if self.swap:
+            was = f"{self.old}\n" if self.old else ""
+            found.append(certificate.diff(self.release.live_link, was, f"{self.release.id}\n"))
+        return found
+
+    def apply(self, stale: bool) -> tuple[bool, float]:
+        """Put all in place and prove it; return whether nginx was reloaded, and the seconds of the proof."""
+        given = self.module.params
+        if paths.NGINX_MAIN in self.files:
+            self.module.backup_local(paths.NGINX_MAIN)
+        try:
+            if self.due:
+                challenge = from_dict(certificate.Challenge, given["challenge"])
+                stale |= certificate.certify(self.module, self.site, self.due, challenge)
         except acme.AcmeError as error:
-            until = time.strftime("%Y-%m-%d", time.localtime(found["until"]))
-            module.warn(f"The certificate of {app} ends on {until}, and cannot be renewed. certbot says:\n{error}")
-            return False
-        return True
-    was = nginx.read(path)
-    meanwhile = acme.answering(was, module.params["files"][path], module.params["plain"])
-    try:
-        if meanwhile != was:
-            nginx.test({path: meanwhile})
-            nginx.apply({path: meanwhile})
-        acme.request(app, names, directory, certificate["email"])
-    except (acme.AcmeError, nginx.NginxError) as error:
-        if nginx.read(path) != was:
-            nginx.apply({path: was})
-        raise acme.AcmeError(
-            f"There is no certificate for {', '.join(names)} from {directory}. What served before serves, and the next"
-            f" run asks again. {error}"
-        ) from None
-    return True
+            self.fail(str(error))
+        try:
+            reloaded = nginx.apply(self.files, stale)
+            if self.swap:
+                releases.point(self.release.live_link, self.release.sockets)
+            seconds = prove(self.site, self.probe, headers=given["headers"], sources=given["proof_sources"])
+        except (nginx.NginxError, handshake.HandshakeError, OSError) as error:
+            self.take_back()
+            self.fail(
+                f"Release {self.release.id} does not answer through nginx at {':'.join(map(str, self.site.address))};"
+                f" nginx and the live link are as they were. {error}"
+            )
+        recorded.write(self.site, given["files"][self.site.file])
+        if self.swap:
+            releases.went_live(self.release, None if given["rollback"] else self.old)
+        return reloaded, seconds
+
+    def take_back(self) -> None:
+        """Have link and files be as they were."""
+        link = self.release.live_link
+        if self.swap and self.old:
+            releases.point(link, Release.of(self.release.app, self.old).sockets)
+        elif self.swap and os.path.lexists(link):
+            os.unlink(link)
+        nginx.apply(self.before)
+
+    def fail(self, message: str) -> NoReturn:
+        """Fail, and leave nothing running of a release that gets no traffic."""
+        if self.swap and not self.module.check_mode:
+            try:
+                Supervisor().retire(self.release)
+            except (SupervisorError, OSError) as error:
+                self.module.warn(f"{self.release.program} could not be removed: {error}")
+        self.module.fail_json(msg=message)
+        raise AssertionError  # it has ended the module
 
 
-def wanted(module, installed):
-    """Return {path: text} of the files that differ, and the same as they are now."""
-    main = nginx.read(nginx.MAIN)
-    files = {**module.params["files"], **pair(module, installed)}
-    if main is not None:
-        connections = module.params["worker_connections"]
-        files = {nginx.MAIN: nginx.tune(main, connections, connections), **files}
-    before = {path: nginx.read(path) for path in files}
-    changed = {path: text for path, text in files.items() if before[path] != text}
-    return changed, {path: before[path] for path in changed}
-
-
-def main():
+def main() -> None:
     module = AnsibleModule(
         {
             "release": {"type": "dict", "required": True},
@@ -149,106 +170,31 @@ def main():
             "rollback": {"type": "bool", "required": True},
             "last": {"type": "bool", "required": True},
             "files": {"type": "dict", "required": True},
-            "site_file": {"type": "path", "required": True},
-            "tls": {"type": "dict", "required": True},
+            "site": {"type": "dict", "required": True},
             "pem": {"type": "list", "elements": "str", "required": True, "no_log": True},
-            "plain": {"type": "str", "required": True},
+            "challenge": {"type": "dict", "required": True},
             "worker_connections": {"type": "int", "required": True},
-            "address": {"type": "list", "elements": "raw", "required": True},
             "probe": {"type": "dict", "required": True},
-            "sources": {"type": "list", "elements": "str", "required": True},
+            "proof_sources": {"type": "list", "elements": "str", "required": True},
             "headers": {"type": "dict", "required": True, "no_log": True},
         },
         supports_check_mode=True,
     )
     with lock.hold(module):
-        cut_over(module, module.params["release"])
+        cut_over(module)
 
 
-def cut_over(module, release):
-    # On a host that has nothing installed yet, a check has nothing to ask.
-    tools = ["nginx", *(["openssl"] if module.params["tls"] else [])]
-    installed = nginx.read(nginx.MAIN) is not None and all(map(shutil.which, tools))
-    try:
-        files, before = wanted(module, installed)
-    except tls.CertificateError as error:
-        fail(module, release, releases.live(release["base"]), str(error))
-    live, old = release["live"], releases.live(release["base"])
-    swap = old != release["id"]
-    diff = [
-        {"before_header": path, "after_header": path, "before": before[path] or "", "after": text}
-        if not path.endswith(nginx.KEY)
-        else {"before_header": path, "after_header": path, "before": "", "after": "(a private key)\n"}
-        for path, text in files.items()
-    ]
-    certificate, found, due = module.params["tls"], {}, False
-    if certificate.get("mode") == "acme":
-        found = examined(certificate) if acme.authority(release["app"]) == certificate["directory"] else {}
-        due = not found or tls.ends_soon(found)
-        if due:
-            path = certificate["certificate"]
-            after = f"from {certificate['directory']}\n"
-            diff.append({"before_header": path, "after_header": path, "before": "", "after": after})
-    if swap:
-        was, will_be = (f"{old}\n" if old else ""), f"{release['id']}\n"
-        diff.append({"before_header": live, "after_header": live, "before": was, "after": will_be})
-    try:
-        if files and installed:
-            lacking = certificate.get("mode") == "acme" and not tls.first(certificate["certificate"])
-            words = nginx.test(with_stand_in(module, {**module.params["files"], **files}) if lacking else files)
-            if conflict(words, module.params["probe"]["host"]):
-                raise nginx.NginxError(conflict(words, module.params["probe"]["host"]))
-    except (nginx.NginxError, tls.CertificateError) as error:
-        fail(module, release, old, f"nginx refuses the new configuration; the working one is untouched:\n{error}")
-    # Somebody has put another certificate there: nginx has the one that it read.
-    known = tls.first(certificate["certificate"]) if certificate else None
-    probe = module.params["probe"]
-    first = handshake.PROXY if probe["proxy_protocol"] else b""
-    shown = tls.shown(module.params["address"], probe["host"], first) if known else None
-    stale = bool(shown) and shown != known
+def cut_over(module: AnsibleModule) -> None:
+    this = CutOver(module)
+    this.compare()
+    this.test()
+    diff, stale = this.diff(), certificate.stale(this.site, this.probe)
     if module.check_mode:
-        module.exit_json(changed=bool(files) or swap or stale or due, diff=diff)
-    if nginx.MAIN in files:
-        module.backup_local(nginx.MAIN)
-    try:
-        if due:
-            stale |= certify(module, found)
-    except acme.AcmeError as error:
-        fail(module, release, old, str(error))
-    try:
-        reloaded = nginx.apply(files, stale)
-        if swap:
-            releases.point(live, release["sockets"])
-        proof = {name: module.params[name] for name in ("headers", "sources")}
-        seconds = prove(module.params["address"], {**module.params["probe"], **proof})
-    except (nginx.NginxError, handshake.HandshakeError, OSError) as error:
-        if swap and old:
-            releases.point(live, releases.of(release["app"], old)["sockets"])
-        elif swap and os.path.lexists(live):
-            os.unlink(live)
-        nginx.apply(before)
-        fail(
-            module,
-            release,
-            old,
-            f"Release {release['id']} does not answer through nginx at {':'.join(map(str, module.params['address']))};"
-            f" nginx and the live link are as they were. {error}",
-        )
-    if swap:
-        releases.went_live(release["path"], None if module.params["rollback"] else old)
+        module.exit_json(changed=bool(this.files) or this.swap or stale or this.due is not None, diff=diff)
+    reloaded, seconds = this.apply(stale)
     if module.params["last"]:
-        lock.end(module.params["run"])
-    module.exit_json(changed=reloaded or swap, diff=diff, milliseconds=round(seconds * 1000, 1))
-
-
-def fail(module, release, old, message):
-    """Fail, and leave nothing running of a release that gets no traffic."""
-    if old != release["id"] and not module.check_mode:
-        try:
-            Supervisor().retire(release)
-        except (SupervisorError, OSError) as error:
-            module.warn(f"{release['program']} could not be removed: {error}")
-    module.fail_json(msg=message)
+        lock.end(from_dict(Run, module.params["run"]))
+    module.exit_json(changed=reloaded or this.swap, diff=diff, milliseconds=round(seconds * 1000, 1))
 
 
 if __name__ == "__main__":

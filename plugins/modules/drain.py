@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import lock, unix
 from ..module_utils import release as releases
+from ..module_utils.record import from_dict
+from ..module_utils.release import Release
+from ..module_utils.run import Run
 from ..module_utils.supervisor import Supervisor, SupervisorError
 
 DOCUMENTATION = """
@@ -28,17 +32,17 @@ options:
 """
 
 
-def wait(old, timeout):
+def wait(old: Iterable[Release], timeout: float) -> int:
     """Wait until no client is connected to these releases, or the time is over; return how many are left."""
     deadline = time.monotonic() + timeout
-    while left := sum(sum(unix.connections(release["sockets"]).values()) for release in old):
+    while left := sum(sum(unix.connections(release.sockets).values()) for release in old):
         if time.monotonic() > deadline:
             break
         time.sleep(0.1)
     return left
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         {
             "app": {"type": "str", "required": True},
@@ -51,19 +55,19 @@ def main():
         supports_check_mode=True,
     )
     app, keep = module.params["app"], module.params["keep"]
-    ids = [identity for identity in releases.programs(app) if identity != keep]
+    ids = [id for id in releases.programs(app) if id != keep]
     if module.check_mode:
         module.exit_json(changed=bool(ids), drained=ids)
-    old = [releases.of(app, identity) for identity in ids]
+    old = [Release.of(app, id) for id in ids]
     with lock.hold(module):
         try:
             left = wait(old, module.params["timeout"])
             for release in old:
                 Supervisor().retire(release, module.params["interval"])
-            pruned = releases.prune(f"{releases.BASE}/{app}", module.params["keep_releases"])
+            pruned = releases.prune(app, module.params["keep_releases"])
         except (SupervisorError, OSError) as error:
             module.fail_json(msg=f"{keep or app} serves, but releases {ids} have not been drained: {error}")
-        lock.end(module.params["run"])
+        lock.end(from_dict(Run, module.params["run"]))
     module.exit_json(changed=bool(ids or pruned), drained=ids, clients_told=left, pruned=pruned)
 
 

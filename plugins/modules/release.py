@@ -9,11 +9,14 @@ import pwd
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import lock
 from ..module_utils import release as releases
+from ..module_utils.record import from_dict, to_dict
+from ..module_utils.release import Release, Stored
 
 DOCUMENTATION = """
 module: release
@@ -25,7 +28,7 @@ description:
   - Its virtual environment is shared by all releases that need the same packages.
 options:
   release: {description: The release, from the action plan., type: dict, required: true}
-  source: {description: Where the code is on the control node, from the action plan., type: dict, required: true}
+  code: {description: Where the code is on the control node, from the action plan., type: dict, required: true}
   archive: {description: Archive of the files that no earlier release has; the action plugin sends it., type: path}
   files: {description: "The code's files and their digests; the action plugin fills it in.", type: dict, required: true}
   live_files: {description: The same of the live release, for the diff., type: dict, required: true}
@@ -39,10 +42,10 @@ options:
 """
 
 
-def build(module, release):
+def build(module: AnsibleModule, release: Release) -> list[str]:
     """Build the release beside its place, and rename it; return the files that are not what they should be."""
-    parent = os.path.dirname(release["path"])
-    partial = os.path.join(parent, f".{release['id']}.partial")
+    parent = os.path.dirname(release.path)
+    partial = os.path.join(parent, f".{release.id}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     os.mkdir(partial, 0o755)
     try:
@@ -51,29 +54,29 @@ def build(module, release):
         if module.params["archive"]:
             with tarfile.open(module.params["archive"]) as archive:
                 archive.extractall(code)
-        copy(module.params["files"], releases.on_disk(release["base"]).values(), code)
+        copy(module.params["files"], releases.stored(release.app).values(), code)
         differing = differ(module.params["files"], code)
         if differing:
             return differing
-        install(module, release["venv"], code)
-        record = {**release, "files": module.params["files"], "source": module.params["source"]["folder"]}
-        group = pwd.getpwnam(release["user"]).pw_gid
+        install(module, release.venv, code)
+        record = {**to_dict(release), "files": module.params["files"], "source": module.params["code"]["folder"]}
+        group = pwd.getpwnam(release.user).pw_gid
         put(partial, "release.json", json.dumps(record, indent=1, sort_keys=True), 0o644)
         put(partial, "program.conf", module.params["program"], 0o644)
-        put(partial, "run", module.params["script"], 0o640, group)
+        put(partial, os.path.basename(release.script), module.params["script"], 0o640, group)
         os.sync()
-        os.rename(partial, release["path"])
+        os.rename(partial, release.path)
         return []
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def copy(files, earlier, code):
+def copy(files: Mapping[str, str], earlier: Iterable[Stored], code: str) -> None:
     """Copy the files that are not there yet from releases with the same content: copies, which nobody else can edit."""
     places = {
-        what.partition(" ")[2]: os.path.join(record["code"], path)
-        for record in earlier
-        for path, what in record["files"].items()
+        what.partition(" ")[2]: os.path.join(stored.release.code, path)
+        for stored in earlier
+        for path, what in stored.files.items()
     }
     for path, what in files.items():
         place, (kind, _, content) = os.path.join(code, path), what.partition(" ")
@@ -84,12 +87,12 @@ def copy(files, earlier, code):
         os.chmod(place, 0o755 if kind == "executable" else 0o644)
 
 
-def differ(files, code):
+def differ(files: Mapping[str, str], code: str) -> list[str]:
     """Return the paths of those files that are not what they should be."""
     return [path for path, what in files.items() if " ".join(releases.describe(f"{code}/{path}") or ()) != what]
 
 
-def put(folder, name, text, mode, group=0):
+def put(folder: str, name: str, text: str, mode: int, group: int = 0) -> None:
     path = os.path.join(folder, name)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -98,20 +101,24 @@ def put(folder, name, text, mode, group=0):
     os.chmod(path, mode)
 
 
-def install(module, venv, code):
+def install(module: AnsibleModule, venv: str, code: str) -> None:
     """Make the virtual environment, unless an earlier release has made it."""
     if os.path.exists(os.path.join(venv, releases.COMPLETE)):
         return
     shutil.rmtree(venv, ignore_errors=True)
-    run(module, [module.params["python"], "-m", "venv", venv])
+    execute(module, [module.params["python"], "-m", "venv", venv])
     if os.path.exists(os.path.join(code, "requirements.txt")):
         pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
         index = {"PIP_INDEX_URL": module.params["pip_index_url"]} if module.params["pip_index_url"] else {}
-        run(module, [*pip, *module.params["pip_args"], "-r", "requirements.txt"], cwd=code, env={**os.environ, **index})
+        execute(
+            module, [*pip, *module.params["pip_args"], "-r", "requirements.txt"], cwd=code, env={**os.environ, **index}
+        )
     put(venv, releases.COMPLETE, "", 0o644)
 
 
-def run(module, command, cwd=None, env=None):
+def execute(
+    module: AnsibleModule, command: list[str], cwd: str | None = None, env: Mapping[str, str] | None = None
+) -> None:
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         words = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
@@ -120,18 +127,18 @@ def run(module, command, cwd=None, env=None):
         )
 
 
-def listing(identity, files):
+def listing(id: str, files: Mapping[str, str]) -> str:
     """Return a release as the lines of a diff."""
     if not files:
         return ""
-    return "".join([f"release {identity}\n", *(f"{path} {value[:24]}\n" for path, value in sorted(files.items()))])
+    return "".join([f"release {id}\n", *(f"{path} {value[:24]}\n" for path, value in sorted(files.items()))])
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         {
             "release": {"type": "dict", "required": True},
-            "source": {"type": "dict", "required": True},
+            "code": {"type": "dict", "required": True},
             "archive": {"type": "path"},
             "files": {"type": "dict", "required": True},
             "live_files": {"type": "dict", "required": True},
@@ -145,17 +152,17 @@ def main():
         },
         supports_check_mode=True,
     )
-    release = module.params["release"]
-    venv_is_whole = os.path.exists(os.path.join(release["venv"], releases.COMPLETE))
-    if os.path.exists(release["path"]) and venv_is_whole:
+    release = from_dict(Release, module.params["release"])
+    venv_is_whole = os.path.exists(os.path.join(release.venv, releases.COMPLETE))
+    if os.path.exists(release.path) and venv_is_whole:
         module.exit_json(changed=False)
     if not module.check_mode:
         os.umask(0o022)
         os.nice(10)  # copying and pip leave the processors to the clients
         with lock.hold(module):
             try:
-                if os.path.exists(release["path"]):
-                    install(module, release["venv"], release["code"])
+                if os.path.exists(release.path):
+                    install(module, release.venv, release.code)
                 elif differing := build(module, release):
                     module.exit_json(changed=False, differing=differing)
             except OSError as error:
@@ -163,10 +170,10 @@ def main():
     module.exit_json(
         changed=True,
         diff={
-            "before_header": f"{release['app']} (live)",
-            "after_header": f"{release['app']} (new)",
+            "before_header": f"{release.app} (live)",
+            "after_header": f"{release.app} (new)",
             "before": listing(module.params["live"], module.params["live_files"]),
-            "after": listing(release["id"], module.params["files"]),
+            "after": listing(release.id, module.params["files"]),
         },
     )
 

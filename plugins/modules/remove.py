@@ -8,7 +8,9 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import acme, lock, nginx
+from ..module_utils import acme, lock, nginx, paths
+from ..module_utils.record import from_dict
+from ..module_utils.site import Site
 
 DOCUMENTATION = """
 module: remove
@@ -18,34 +20,26 @@ description:
   - The certificate that the role has made or got for the app goes with it.
 options:
   run: {description: The run, from the action plan., type: dict, required: true}
-  app: {description: Name of the app., type: str, required: true}
-  site_file: {description: Path of nginx's site of the app., type: path, required: true}
-  http_file: {description: Path of what all apps share; it goes with the last of them., type: path, required: true}
-  pair: {description: Paths of the certificate that the role writes and of its key., type: list, elements: path, required: true}
+  site: {description: "The site, from the action plan.", type: dict, required: true}
 """
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
-        {
-            "run": {"type": "dict", "required": True},
-            "app": {"type": "str", "required": True},
-            "site_file": {"type": "path", "required": True},
-            "http_file": {"type": "path", "required": True},
-            "pair": {"type": "list", "elements": "path", "required": True},
-        },
+        {"run": {"type": "dict", "required": True}, "site": {"type": "dict", "required": True}},
         supports_check_mode=True,
     )
-    path, shared = module.params["site_file"], module.params["http_file"]
-    gone = [path] if set(glob.glob(f"{os.path.dirname(path)}/websockets-*.conf")) - {path} else [path, shared]
-    files = {path: None for path in [*gone, *module.params["pair"]] if os.path.exists(path)}
+    site = from_dict(Site, module.params["site"])
+    others = set(glob.glob(paths.site_file("*"))) - {site.file}
+    gone = [site.file, *([] if others else [site.http_file]), *paths.own_certificate(site.app)]
+    files = {path: None for path in gone if os.path.exists(path)}
     with lock.hold(module):
         try:
             if files:
                 nginx.test(files)
             if not module.check_mode:
                 nginx.apply(files)
-                acme.forget(module.params["app"])
+                acme.forget(site.app)
         except (nginx.NginxError, acme.AcmeError, OSError) as error:
             module.fail_json(msg=f"The app stays as it is: {error}")
     module.exit_json(changed=bool(files), diff={"before": "".join(f"{path}\n" for path in files), "after": ""})

@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import handshake, lock
 from ..module_utils import release as releases
+from ..module_utils.probe import Probe
+from ..module_utils.record import from_dict
+from ..module_utils.release import Process, Release
 from ..module_utils.supervisor import DOWN, FAILED, Supervisor, SupervisorError
 
 DOCUMENTATION = """
@@ -28,50 +33,50 @@ options:
 """
 
 
-def start(supervisor, release):
+def start(supervisor: Supervisor, release: Release) -> bool:
     """Bring up what is down; return whether anything was."""
-    processes = supervisor.processes(release["program"])
+    processes = supervisor.processes(release.program)
     if not processes:
-        releases.point(release["program_file"], f"{release['path']}/program.conf")
-        supervisor.add(release["program"])
+        releases.point(release.program_file, f"{release.path}/program.conf")
+        supervisor.add(release.program)
         return True
     down = [name for name, process in processes.items() if process["statename"] in DOWN]
     for name in down:
-        supervisor.call("startProcess", f"{release['program']}:{name}", False)
+        supervisor.call("startProcess", f"{release.program}:{name}", False)
     return bool(down)
 
 
-def gate(supervisor, release, probe, headers):
+def gate(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapping[str, object]) -> None:
     """Wait until every process answers; raise GateError as soon as one cannot."""
-    deadline = time.monotonic() + probe["timeout"]
-    for process in release["processes"]:
+    deadline = time.monotonic() + probe.timeout
+    for process in release.processes:
         pause = 0.05
-        while (error := handshake.fault(process["socket"], probe, headers, deadline - time.monotonic())) is not None:
-            state = supervisor.processes(release["program"])[process["name"]]
+        while (error := handshake.fault(process.socket, probe, headers, deadline - time.monotonic())) is not None:
+            state = supervisor.processes(release.program)[process.name]
             if state["statename"] in FAILED or time.monotonic() > deadline:
                 raise GateError(process, error, state)
             time.sleep(pause)
             pause = min(2 * pause, 1)  # the log is to show more than the gate's own tries
 
 
-def repair(supervisor, release, probe, headers):
+def repair(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapping[str, object]) -> bool:
     """Restart the processes of a release that ran before and do not answer; return whether there were any."""
-    silent = [process["name"] for process in release["processes"] if handshake.fault(process["socket"], probe, headers)]
+    silent = [process.name for process in release.processes if handshake.fault(process.socket, probe, headers)]
     for name in silent:
-        supervisor.restart(release["program"], name)
+        supervisor.restart(release.program, name)
     return bool(silent)
 
 
 class GateError(Exception):
-    def __init__(self, process, error, state):
+    def __init__(self, process: Process, error: Exception, state: Mapping[str, Any]) -> None:
         why = state["spawnerr"] or state["description"]
         super().__init__(
-            f"{process['socket']} {error}. supervisord says {process['name']} is {state['statename']}"
-            f"{f': {why}' if why else ''}.\n{last_lines(process['log'])}"
+            f"{process.socket} {error}. supervisord says {process.name} is {state['statename']}"
+            f"{f': {why}' if why else ''}.\n{last_lines(process.log)}"
         )
 
 
-def last_lines(path, lines=15):
+def last_lines(path: str, lines: int = 15) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             file.seek(max(0, os.path.getsize(path) - 8192))
@@ -81,7 +86,7 @@ def last_lines(path, lines=15):
     return f"The end of {path}:\n{text}" if text else f"{path} is empty."
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         {
             "release": {"type": "dict", "required": True},
@@ -92,16 +97,16 @@ def main():
         },
         supports_check_mode=True,
     )
-    release, probe, headers = (module.params[name] for name in ("release", "probe", "headers"))
+    release = from_dict(Release, module.params["release"])
     if module.check_mode:
-        module.exit_json(changed=not os.path.lexists(release["program_file"]))
+        module.exit_json(changed=not os.path.lexists(release.program_file))
     with lock.hold(module):
-        start_and_gate(module, release, probe, headers)
+        start_and_gate(module, release, from_dict(Probe, module.params["probe"]), module.params["headers"])
 
 
-def start_and_gate(module, release, probe, headers):
+def start_and_gate(module: AnsibleModule, release: Release, probe: Probe, headers: Mapping[str, object]) -> None:
     supervisor = Supervisor()
-    live = releases.live(release["base"]) == release["id"]
+    live = releases.live_id(release.app) == release.id
     try:
         supervisor.wait()
         changed = supervisor.raise_descriptors(module.params["minfds"])
@@ -111,13 +116,13 @@ def start_and_gate(module, release, probe, headers):
         gate(supervisor, release, probe, headers)
     except (SupervisorError, GateError, OSError) as error:
         if live:
-            module.fail_json(msg=f"The live release {release['id']} does not answer. {error}")
+            module.fail_json(msg=f"The live release {release.id} does not answer. {error}")
         try:
             supervisor.retire(release)
         except (SupervisorError, OSError) as second:
-            module.warn(f"{release['program']} could not be removed: {second}")
+            module.warn(f"{release.program} could not be removed: {second}")
         module.fail_json(
-            msg=f"Release {release['id']} has not passed the gate and gets no traffic; what was serving still serves."
+            msg=f"Release {release.id} has not passed the gate and gets no traffic; what was serving still serves."
             f" {error}"
         )
     module.exit_json(changed=changed or started)

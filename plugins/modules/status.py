@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import re
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import paths, recorded, tls, unix
 from ..module_utils import release as releases
-from ..module_utils import tls, unix
+from ..module_utils.release import Release
 from ..module_utils.supervisor import Supervisor, SupervisorError
 
 DOCUMENTATION = """
@@ -23,65 +23,59 @@ options: {}
 """
 
 
-def status(app, supervisor):
+def status(app: str, supervisor: Supervisor) -> dict[str, Any]:
     """Return what there is of one app."""
-    on_disk = releases.on_disk(f"{releases.BASE}/{app}")
-    live = releases.live(f"{releases.BASE}/{app}")
-    been_live = {identity: record["since"] for identity, record in on_disk.items() if "since" in record}
+    live = releases.live_id(app)
+    been_live = {id: stored.since for id, stored in releases.stored(app).items() if stored.been_live}
     return {
         "app": app,
         "live": live,
         "since": stamp(been_live[live]) if live in been_live else "",
-        "processes": processes(releases.of(app, live), supervisor) if live else [],
+        "processes": processes(Release.of(app, live), supervisor) if live else [],
         "draining": [
-            {"release": identity, "processes": processes(releases.of(app, identity), supervisor)}
-            for identity in releases.programs(app)
-            if identity != live
+            {"release": id, "processes": processes(Release.of(app, id), supervisor)}
+            for id in releases.programs(app)
+            if id != live
         ],
         "certificate": certificate(app),
         "previous": [
-            {"release": identity, "since": stamp(since)}
-            for identity, since in sorted(been_live.items(), key=lambda item: item[1], reverse=True)
-            if identity != live
+            {"release": id, "since": stamp(since)}
+            for id, since in sorted(been_live.items(), key=lambda item: item[1], reverse=True)
+            if id != live
         ],
     }
 
 
-def certificate(app, folder="/etc/nginx"):
-    """Return what nginx's site of an app says of its certificate, and when that ends; empty without TLS."""
-    try:
-        with open(f"{folder}/conf.d/websockets-{app}.conf", encoding="utf-8") as file:
-            site = file.read()
-    except FileNotFoundError:
+def certificate(app: str) -> dict[str, str]:
+    """Return which certificate the site of an app has, and when that ends; empty without TLS."""
+    site = recorded.site_of(app)
+    if not site or not site.certificate:
         return {}
-    paths = [re.search(rf"(?m)^    {name} (\S+);$", site) for name in ("ssl_certificate", "ssl_certificate_key")]
-    if not all(paths):
-        return {}
-    path, key = (match[1] for match in paths)
+    path = site.certificate.path
     try:
-        found = tls.examine(path, key, [])
+        found = tls.examine(path, site.certificate.key, [])
     except tls.CertificateError as error:
         return {"path": path, "until": "", "problem": str(error)}
     problem = "it should have been renewed by now" if tls.ends_soon(found) else ""
-    return {"path": path, "until": stamp(found["until"]), "problem": problem}
+    return {"path": path, "until": stamp(found.until), "problem": problem}
 
 
-def processes(release, supervisor):
-    connections = unix.connections(release["sockets"])
+def processes(release: Release, supervisor: Supervisor) -> list[dict[str, Any]]:
+    connections = unix.connections(release.sockets)
     return [
         {
             "name": name,
             "state": process["statename"],
             "pid": process["pid"],
             "uptime": process["now"] - process["start"] if process["statename"] == "RUNNING" else 0,
-            "restarts": max(0, starts(f"{release['sockets']}/{name}.starts") - 1),
-            "connections": connections.get(f"{release['sockets']}/{name}.sock", 0),
+            "restarts": max(0, starts(paths.starts(release.sockets, name)) - 1),
+            "connections": connections.get(paths.socket(release.sockets, name), 0),
         }
-        for name, process in sorted(supervisor.processes(release["program"]).items())
+        for name, process in sorted(supervisor.processes(release.program).items())
     ]
 
 
-def starts(path):
+def starts(path: str) -> int:
     """Return how often a process has been started: its script writes a line each time."""
     try:
         with open(path, encoding="ascii") as file:
@@ -90,11 +84,11 @@ def starts(path):
         return 0
 
 
-def stamp(seconds):
+def stamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def lines(app):
+def lines(app: Mapping[str, Any]) -> Iterator[str]:
     """Return one app's status as lines for people."""
     yield f"{app['app']}: {app['live']} live since {app['since']}" if app["live"] else f"{app['app']}: not live"
     yield from table(app["processes"])
@@ -110,7 +104,7 @@ def lines(app):
         yield f"  can go back to {old['release']}, of {old['since']}"
 
 
-def table(rows):
+def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     form = "  {:<12} {:<8} {:>7} {:>10} {:>8} {:>7}"
     if rows:
         yield form.format("process", "state", "pid", "uptime", "restarts", "clients")
@@ -120,11 +114,10 @@ def table(rows):
         yield form.format(row["name"], row["state"], row["pid"], uptime, row["restarts"], row["connections"])
 
 
-def main():
+def main() -> None:
     module = AnsibleModule({}, supports_check_mode=True)
-    names = sorted(os.path.basename(os.path.dirname(path)) for path in glob.glob(f"{releases.BASE}/*/releases"))
     try:
-        apps = [status(app, Supervisor()) for app in names]
+        apps = [status(app, Supervisor()) for app in releases.apps()]
     except SupervisorError as error:
         module.fail_json(msg=str(error))
     text = [line for app in apps for line in lines(app)] or ["No app has been deployed here."]

@@ -6,6 +6,8 @@ from __future__ import annotations
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import lock
+from ..module_utils.record import from_dict
+from ..module_utils.run import Run
 
 DOCUMENTATION = """
 module: unlock
@@ -16,10 +18,10 @@ options:
 """
 
 
-def main():
+def main() -> None:
     module = AnsibleModule({"run": {"type": "dict", "required": True}}, supports_check_mode=True)
     if not module.check_mode:
-        lock.end(module.params["run"])
+        lock.end(from_dict(Run, module.params["run"]))
     module.exit_json(changed=False)
 
 

@@ -1,0 +1,127 @@
+"""The certificate of a site on its host: made, got from an authority, renewed, and read again by nginx."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import acme, handshake, nginx, paths, recorded, tls
+from .host import Validity
+from .probe import Probe
+from .site import Certificate, Site
+
+# A self-signed certificate is made anew when it has fewer days left: only a deploy does it.
+_RENEW_DAYS = 90
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """How nginx answers an authority, as text: its server for plain HTTP, and the location in it with the answer."""
+
+    server: str = ""
+    location: str = ""
+
+
+def examined(certificate: Certificate) -> Validity | None:
+    """Return when the certificate begins and ends, None if there is none that can be used."""
+    try:
+        return tls.examine(certificate.path, certificate.key, certificate.names)
+    except tls.CertificateError:
+        return None
+
+
+def own_files(certificate: Certificate | None, pem: Sequence[str], installed: bool) -> dict[str, str]:
+    """Return {path: text} of the certificate and its key, where they are the role's own to write.
+
+    :param pem: both as PEM text, if the inputs have them
+    :param installed: whether nginx and openssl are there: a self-signed certificate can be made then
+    """
+    if not certificate:
+        return {}
+    texts: Sequence[str]
+    if pem:
+        texts = [f"{text.strip()}\n" for text in pem]
+    elif certificate.mode == "self-signed" and installed:
+        found = examined(certificate)
+        if found and found.until - time.time() > _RENEW_DAYS * tls.DAY:
+            return {}
+        texts = tls.make(certificate.names)
+    else:
+        return {}
+    return dict(zip((certificate.path, certificate.key), texts, strict=True))
+
+
+def to_come(certificate: Certificate | None) -> dict[str, str]:
+    """Return {path: text to stand in} of what an authority has not given yet: nginx refuses a site without it."""
+    if not certificate or certificate.mode != "acme" or tls.first(certificate.path):
+        return {}
+    return dict(zip((certificate.path, certificate.key), tls.make(["localhost"]), strict=True))
+
+
+def due(site: Site) -> Validity | None:
+    """Return what there is of a certificate that an authority has to be asked for now, None if it need not be.
+
+    It is the empty :class:`Validity` where there is none that can be used.
+    """
+    certificate = site.certificate
+    if not certificate or certificate.mode != "acme":
+        return None
+    mine = acme.authority(site.app) == certificate.directory
+    found = (examined(certificate) if mine else None) or Validity()
+    return found if not found.until or tls.ends_soon(found) else None
+
+
+def certify(module: Any, site: Site, found: Validity, challenge: Challenge) -> bool:
+    """Get or renew the certificate from the authority; return whether there is a new one.
+
+    nginx has to answer the authority's questions, which it does beside what it serves now.
+
+    :param found: what :func:`due` has returned
+    :raises acme.AcmeError: if there is none after that
+    """
+    certificate = site.certificate
+    assert certificate
+    asked = (site.app, certificate.names, certificate.directory, certificate.email)
+    if found.until:
+        try:
+            acme.request(*asked)
+        except acme.AcmeError as error:
+            until = time.strftime("%Y-%m-%d", time.localtime(found.until))
+            module.warn(f"The certificate of {site.app} ends on {until}, and cannot be renewed. certbot says:\n{error}")
+            return False
+        return True
+    was = nginx.read(site.file)
+    serving = recorded.site_of(site.app)
+    meanwhile = acme.answering(serving, was or "", site.plain[0], challenge.server, challenge.location)
+    try:
+        if meanwhile != was:
+            nginx.test({site.file: meanwhile})
+            nginx.apply({site.file: meanwhile})
+        acme.request(*asked)
+    except (acme.AcmeError, nginx.NginxError) as error:
+        if nginx.read(site.file) != was:
+            nginx.apply({site.file: was})
+        raise acme.AcmeError(
+            f"There is no certificate for {', '.join(certificate.names)} from {certificate.directory}. What served before"
+            f" serves, and the next run asks again. {error}"
+        ) from None
+    return True
+
+
+def stale(site: Site, probe: Probe) -> bool:
+    """Tell whether nginx shows another certificate than the one that is in place: it has to read that one then."""
+    known = tls.first(site.certificate.path) if site.certificate else None
+    if not known:
+        return False
+    before = handshake.PROXY if probe.proxy_protocol else b""
+    shown = tls.shown(site.address, probe.server_name, before)
+    return bool(shown) and shown != known
+
+
+def diff(path: str, before: str | None, after: str | None) -> Mapping[str, str]:
+    """Return the difference that a file makes; of a private key only that there is one."""
+    if path.endswith(paths.KEY):
+        before, after = "", "(a private key)\n"
+    return {"before_header": path, "after_header": path, "before": before or "", "after": after or ""}

@@ -1,0 +1,158 @@
+"""What a host has beside the app: other programs, other sites of nginx, other programs of Supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fnmatch
+import glob
+import os
+import re
+import socket
+
+from . import paths
+from .host_files import texts
+from .site import Others, Server, Site, listen_address
+
+
+def listener(listen: str) -> str:
+    """Return what keeps nginx from listening there: a program's name, or the kernel's reason; empty if nothing."""
+    address, port = listen_address(listen)
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if attempt.family == socket.AF_INET6:
+            attempt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as nginx does
+        try:
+            attempt.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return f"nobody can listen there ({error.strerror}); something else"
+            names = owners(port)
+            return "" if "nginx" in names else ", ".join(sorted(names)) or "another program"
+    return ""
+
+
+def owners(port: int) -> set[str]:
+    """Return the names of the programs that listen at a TCP port."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:
+                rows = [line.split() for line in file.readlines()[1:]]
+        except FileNotFoundError:
+            continue
+        listening = "0A"  # TCP_LISTEN
+        inodes |= {row[9] for row in rows if row[3] == listening and int(row[1].rsplit(":", 1)[1], 16) == port}
+    names = set()
+    for link in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            if re.sub(r"\D", "", os.readlink(link)) in inodes and os.readlink(link).startswith("socket:"):
+                with open(os.path.join(link.rsplit("/", 2)[0], "comm"), encoding="utf-8") as file:
+                    names.add(file.read().strip())
+        except OSError:
+            continue  # ended meanwhile
+    return names
+
+
+# A server that has one of these has them for all servers of its address (ngx_http_core_module, listen).
+_LISTEN_OPTIONS = (
+    r"\b(setfib|fastopen|backlog|rcvbuf|sndbuf|accept_filter|deferred|bind|ipv6only|reuseport|so_keepalive)\b"
+)
+
+
+def foreign_servers(app: str) -> list[Server]:
+    """Return nginx's servers, as far as they can be read, of the sites that this role has not made.
+
+    The first to listen at an address answers for names that no site has, without being told to: here, one whose file
+    comes before the app's.
+    """
+    found = []
+    for path, text in texts(f"{paths.NGINX}/conf.d/*.conf", f"{paths.NGINX}/sites-enabled/*"):
+        if fnmatch.fnmatch(path, paths.site_file("*")):
+            continue
+        first = "/conf.d/" in path and path < paths.site_file(app)
+        for listen, options in re.findall(r"^[^#\n]*?\blisten\s+([^;\s]+)([^;]*);", text, re.M):
+            found.append(
+                Server(
+                    kind="foreign",
+                    listen=listen.removeprefix("*:"),
+                    directive=listen + options,
+                    tls=bool(re.search(r"\bssl\b", options)),
+                    proxy_protocol=bool(re.search(r"\bproxy_protocol\b", options)),
+                    default=first or bool(re.search(r"\bdefault(_server)?\b", options)),
+                    options=bool(re.search(_LISTEN_OPTIONS, options)),
+                )
+            )
+    return found
+
+
+def others_at(listen: str, servers: list[Server]) -> Others:
+    """Return what there is at an address, given all servers of nginx that are not of this app."""
+    there = []
+    for server in servers:
+        with contextlib.suppress(ValueError):  # a name, a Unix socket
+            if listen_address(server.listen) == listen_address(listen):
+                there.append(server)
+    return Others(
+        listener=listener(listen),
+        options=any(server.options for server in there),
+        default=any(server.default for server in there),
+        speaks=("TLS" if there[-1].tls else "plain HTTP") if there else "",
+        proxy_protocol=there[-1].proxy_protocol if there else None,
+    )
+
+
+def listens(app: str, wanted: list[str], sites: dict[str, Site]) -> dict[str, Others]:
+    """Return {listen: what is there already}, given all sites that this role has made on the host."""
+    theirs = [server for name, site in sites.items() if name != app for server in site.servers]
+    servers = [*foreign_servers(app), *theirs]
+    return {listen: others_at(listen, servers) for listen in wanted}
+
+
+# A server of nginx's; a program of Supervisor's, as its sections are called.
+_WORK = {
+    "nginx": (
+        ("nginx.conf", "conf.d/*.conf", "sites-enabled/*"),
+        r"^[^#\n]*\b(?:server|stream|mail)\s*\{",
+    ),
+    "supervisor": (
+        ("supervisord.conf", "conf.d/*.conf"),
+        r"^\[(?:program|fcgi-program|eventlistener):",
+    ),
+}
+
+
+def work(service: str) -> list[str]:
+    """Return the files that give a service something to do which is not of this role."""
+    patterns, sign = _WORK[service]
+    folder = {"nginx": paths.NGINX, "supervisor": paths.SUPERVISOR}[service]
+    return [
+        path
+        for path, text in texts(*(f"{folder}/{pattern}" for pattern in patterns))
+        if not os.path.basename(path).startswith("websockets") and re.search(sign, text, re.M)
+    ]
+
+
+def largest(directive: str, *patterns: str) -> int:
+    """Return the largest number that a directive has in these files, 0 where it is in none."""
+    numbers = (re.findall(rf"^{directive}\s*=\s*(\d+)", text, re.M) for _, text in texts(*patterns))
+    return max((int(number) for some in numbers for number in some), default=0)
+
+
+def minfds() -> int:
+    """Return the largest minfds in supervisord's configuration."""
+    return largest("minfds", f"{paths.SUPERVISOR}/supervisord.conf", f"{paths.programs()}/*.conf")
+
+
+def nginx_nofile() -> int:
+    """Return the limit of descriptors that the role has given nginx's service."""
+    return largest("LimitNOFILE", paths.drop_in("nginx"))
+
+
+def claims(app: str, sites: dict[str, Site]) -> dict[str, list[str]]:
+    """Return {other app: the addresses with names that its servers have}."""
+    return {
+        name: [claim for server in site.servers for claim in server.claims()]
+        for name, site in sites.items()
+        if name != app
+    }

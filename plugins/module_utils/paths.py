@@ -1,0 +1,111 @@
+"""Where everything is on a host. No other file puts a path together."""
+
+from __future__ import annotations
+
+SRV = "/srv/websockets"
+RUN = "/run/websockets"
+LOG = "/var/log/websockets"
+LOCK = "/run/websockets.lock"
+# There while nginx's files are new and nginx has not read them. nginx reads all of them at boot, when /run is empty.
+PENDING = "/run/websockets-nginx.pending"
+# In memory, and root's alone: what is tested there has what the configuration has, keys too.
+SCRATCH = "/run"
+
+NGINX = "/etc/nginx"
+NGINX_MAIN = f"{NGINX}/nginx.conf"
+NGINX_LOG = "/var/log/nginx/error.log"
+SUPERVISOR = "/etc/supervisor"
+SUPERVISOR_SOCKET = "/run/supervisor.sock"
+LETSENCRYPT = "/etc/letsencrypt"
+# From here nginx answers an ACME authority.
+WEBROOT = "/var/lib/websockets-acme"
+# How the files end that only root may read.
+KEY = ".key"
+
+
+def app_base(app: str) -> str:
+    """Return the folder of an app: its releases, its packages, its live link."""
+    return f"{SRV}/{app}"
+
+
+def live_link(app: str) -> str:
+    """Return the link to the sockets of the release that gets the traffic."""
+    return f"{app_base(app)}/live"
+
+
+def site_record(app: str) -> str:
+    """Return where a cut-over records the site that nginx serves for an app, as JSON."""
+    return f"{app_base(app)}/site.json"
+
+
+def site_file(app: str) -> str:
+    """Return nginx's file with the site of an app."""
+    return f"{NGINX}/conf.d/websockets-{app}.conf"
+
+
+def http_file() -> str:
+    """Return nginx's file with what all apps share."""
+    return f"{NGINX}/conf.d/websockets.conf"
+
+
+def own_certificate(app: str) -> tuple[str, str]:
+    """Return where the role writes a certificate of an app, and its key."""
+    return f"{NGINX}/websockets/{app}.crt", f"{NGINX}/websockets/{app}{KEY}"
+
+
+def lineage(app: str) -> str:
+    """Return what certbot calls the certificate of an app."""
+    return f"websockets-{app}"
+
+
+def acme_certificate(app: str) -> tuple[str, str]:
+    """Return where certbot keeps the certificate of an app, and its key."""
+    return f"{LETSENCRYPT}/live/{lineage(app)}/fullchain.pem", f"{LETSENCRYPT}/live/{lineage(app)}/privkey.pem"
+
+
+def acme_renewal(app: str) -> str:
+    """Return where certbot keeps how it renews the certificate of an app."""
+    return f"{LETSENCRYPT}/renewal/{lineage(app)}.conf"
+
+
+def programs() -> str:
+    """Return the folder of Supervisor's programs."""
+    return f"{SUPERVISOR}/conf.d"
+
+
+def descriptors_file() -> str:
+    """Return Supervisor's file with the file descriptors of all programs."""
+    return f"{programs()}/websockets.conf"
+
+
+def tmpfiles(app: str) -> str:
+    """Return the file from which systemd-tmpfiles makes an app's folders."""
+    return f"/etc/tmpfiles.d/websockets-{app}.conf"
+
+
+def init_script(name: str) -> str:
+    """Return a service's script for SysV init."""
+    return f"/etc/init.d/{name}"
+
+
+def drop_in(service: str) -> str:
+    """Return the file that gives a service its limits."""
+    return f"/etc/systemd/system/{service}.service.d/websockets.conf"
+
+
+def sandbox(service: str) -> str:
+    """Return the file with a service's sandbox.
+
+    It comes before others by its name, so that what ``systemctl edit`` makes has the last word.
+    """
+    return f"/etc/systemd/system/{service}.service.d/10-websockets-sandbox.conf"
+
+
+def socket(folder: str, process: str) -> str:
+    """Return a process's Unix socket in a folder: that of its release, or the live link."""
+    return f"{folder}/{process}.sock"
+
+
+def starts(folder: str, process: str) -> str:
+    """Return the file to which a process adds a line each time it is started."""
+    return f"{folder}/{process}.starts"

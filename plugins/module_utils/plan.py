@@ -1,0 +1,123 @@
+"""The plan of a run on one host: what the inputs and the host come to, and which steps have anything to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import sandbox, sizing
+from .host import Host
+from .inputs import Inputs
+from .probe import Probe
+from .release import Release
+from .run import Run
+from .site import Site
+from .sizing import Sizes
+
+PURPOSES = ("deploy", "rollback", "remove")
+
+
+@dataclass(frozen=True)
+class Code:
+    """The app's code on the control node.
+
+    :param folder: where it is
+    :param scan: file with what :func:`source.scan` has found there
+    """
+
+    folder: str
+    scan: str
+
+
+@dataclass(frozen=True)
+class Todo:
+    """Which steps have anything to do."""
+
+    host: bool = False
+    release: bool = False
+    start: bool = False
+    drain: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the role's tasks and templates read, as a dictionary.
+
+    :param purpose: one of :data:`PURPOSES`
+    :param inputs: those that a result may carry
+    :param code: None where no code is looked at
+    :param group: primary group of the app's user
+    :param sandboxed: {service: whether it is to be in a sandbox}
+    :param sandbox_says: the sentence about that for the end of a deploy
+    :param host_files: the host's own files that this run writes: src, dest, mode, and whether there is a ``folder`` to make
+    """
+
+    purpose: str
+    run: Run
+    inputs: dict[str, Any]
+    code: Code | None
+    host: Host
+    release: Release
+    group: str
+    probe: Probe
+    site: Site
+    sizes: Sizes
+    placeholders: dict[str, str]
+    sandboxed: dict[str, bool]
+    tmpfiles: str
+    sandbox_says: str = ""
+    host_files: list[dict[str, Any]] = field(default_factory=list)
+    todo: Todo = field(default_factory=Todo)
+
+
+def probe_of(inputs: Inputs, site: Site) -> Probe:
+    """Return the handshake that an app and its site have to answer."""
+    given = {name.lower() for name in map(str, inputs.gate_headers)}
+    return Probe(
+        server_name=site.host_header,
+        path=inputs.gate_path,
+        message=inputs.gate_message,
+        timeout=inputs.gate_timeout,
+        origin=site.origins[0] if inputs.origin_required and "origin" not in given else "",
+        proxy_protocol=inputs.proxy_protocol,
+        certificate=site.certificate.path if site.certificate else "",
+    )
+
+
+def sizes_of(inputs: Inputs, host: Host) -> Sizes:
+    """Return how large everything on this host has to be."""
+    return sizing.sizes(inputs.max_connections, inputs.message_size, host.minfds, host.nginx_nofile)
+
+
+def placeholders(inputs: Inputs, release: Release, sizes: Sizes) -> dict[str, str]:
+    """Return what braces mean in the command and in the environment, beside ``{socket}``."""
+    return {
+        "venv": release.venv,
+        "release": release.code,
+        "ping_interval": str(inputs.ping_interval),
+        "backlog": str(sizes.backlog),
+    }
+
+
+def say_sandbox(plan: Plan, choice: str) -> str:
+    """Return the sentence about the host's sandboxes for the end of a deploy."""
+    return sandbox.say(plan.sandboxed, choice, plan.host, [file["dest"] for file in plan.host_files])
+
+
+def todo(plan: Plan) -> Todo:
+    """Return which steps have anything to do on the host as it is."""
+    host, release = plan.host, plan.release
+    if plan.purpose == "remove":
+        return Todo(drain=True)
+    live = host.live == release.id
+    start = not (live and host.serves)
+    drain = not live or host.programs != [release.id] or host.surplus
+    if plan.purpose == "rollback":
+        return Todo(start=start, drain=drain)
+    lacks = host.missing_packages or plan.host_files or host.stale_units or host.idle_services
+    return Todo(
+        host=bool(lacks) or not (host.group and host.folders),
+        release=release.id not in host.releases or release.venv not in host.venvs,
+        start=start,
+        drain=drain,
+    )

@@ -1,0 +1,41 @@
+"""Frozen dataclasses as plain dictionaries, which is how Ansible passes them from task to task, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def to_dict(record: Any) -> dict[str, Any]:
+    """Return a dataclass, and all within it, as dictionaries and lists."""
+    return dataclasses.asdict(record)
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Return the dataclass that :func:`to_dict` has made these values of.
+
+    Keys that the dataclass does not have are left out: another version of this collection may have written them.
+
+    :raises TypeError: if a value is missing that has no default
+    """
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: _convert(hints[name], values[name]) for name in names if name in values})
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if value is None:
+        return None
+    if origin in (typing.Union, types.UnionType):
+        return _convert(arguments[0], value)
+    if origin is list:
+        return [_convert(arguments[0], item) for item in value]
+    if origin is dict:
+        return {key: _convert(arguments[1], item) for key, item in value.items()}
+    return from_dict(hint, value) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else value

@@ -1,0 +1,388 @@
+"""What the types in the role's meta/argument_specs.yml cannot say about the inputs.
+
+Runs on the control node, before anything is touched. Every problem names the variable, its value and what would be
+accepted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+from collections.abc import Collection
+
+from . import sizing
+from .host import Host
+from .inputs import PREFIX, SECRET, InputError, Inputs, problem
+from .release import Release
+from .site import DEFAULT_PORTS, Others, Site, is_address, is_loopback, is_pem, listen_address, tls_mode
+
+PLACEHOLDERS = ("socket", "venv", "release", "ping_interval", "backlog")
+# Unix socket paths: sun_path is 108 bytes with its terminating zero (unix(7)).
+SOCKET_PATH_MAX = 107
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # useradd(8)
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*")
+_HANDSHAKE = {"host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# How a browser names the origin of a page (RFC 6454, 6.2).
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?", re.ASCII
+)
+_NETWORK = re.compile(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?", re.ASCII)
+_EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
+_AUTH_URL = re.compile(r"http://([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/[\w./~%&=?+-]*", re.ASCII)
+# nginx's prefix locations, exact ones among them; not "/", which is the app's.
+_LOCATION = re.compile(r"((=|\^~) )?/[\w./~%@+-]+|= /", re.ASCII)
+# One token that the whole role replaces, so that braces of other meaning (JSON, say) stay as they are.
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+# The smallest and the largest value of a number. nginx's limit_conn counts no further than 65535.
+RANGES = {
+    "stopwaitsecs": (1, 86400),
+    "gate_timeout": (1, 3600),
+    "drain_timeout": (0, 86400),
+    "drain_interval": (0, 3600),
+    "drain_rate": (1, 100000),
+    "keep_releases": (1, 1000),
+    "ping_interval": (1, 86400),
+    "proxy_timeout": (1, 604800),
+    "max_connections": (16, 65535),
+    "message_size": (1, 1048576),
+    "handshake_timeout": (1, 3600),
+    "body_size": (0, 1 << 30),
+    "connections_per_address": (1, 65535),
+    "handshakes_per_address": (1, 100000),
+    "hsts": (0, 315360000),
+}
+
+
+class _Problems(list[str]):
+    """The lines for a person; :meth:`add` makes one of an input's name, without its prefix."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()
+        self._inputs = inputs
+
+    def add(self, name: str, remedy: str, value: object = None) -> None:
+        self.append(problem(PREFIX + name, getattr(self._inputs, name) if value is None else value, remedy))
+
+
+def check(inputs: Inputs) -> list[str]:
+    """Return the problems of each input by itself, an empty list if there are none."""
+    problems = _Problems(inputs)
+    _check_app(inputs, problems)
+    for name, (low, high) in RANGES.items():
+        if not low <= getattr(inputs, name) <= high:
+            problems.add(name, f"use {low} to {high}.")
+    if inputs.ping_interval >= inputs.proxy_timeout:
+        remedy = f"use more than websockets_ping_interval ({inputs.ping_interval})."
+        problems.add("proxy_timeout", f"nginx would cut idle clients between two pings; {remedy}")
+    _check_code(inputs, problems)
+    _check_command(inputs, problems)
+    _check_environment(inputs, problems, "environment")
+    _check_environment(inputs, problems, "secrets")
+    _check_gate(inputs, problems)
+    _check_addresses(inputs, problems)
+    _check_proxies(inputs, problems)
+    _check_own_lines(inputs, problems)
+    return problems
+
+
+def check_site(inputs: Inputs, site: Site) -> list[str]:
+    """Return the problems of the site that follows from inputs which are sound by themselves."""
+    problems = _Problems(inputs)
+    _check_tls(inputs, site, problems)
+    _check_origins(inputs, site, problems)
+    return problems
+
+
+def _check_app(inputs: Inputs, problems: _Problems) -> None:
+    if not _NAME.fullmatch(inputs.app):
+        problems.add("app", "use lower-case letters, digits, - and _, starting with a letter.")
+    if not _USER.fullmatch(inputs.user):
+        remedy = "use a user name of at most 32 lower-case letters, digits, - and _, starting with a letter."
+        problems.add("user", remedy)
+    elif inputs.user == "root":
+        problems.add("user", "the app must not run as root; name a user of its own.")
+    numprocs = inputs.numprocs
+    if numprocs != "auto" and not (re.fullmatch("[0-9]{1,3}", numprocs) and 1 <= int(numprocs) <= 512):
+        problems.add("numprocs", "use 1 to 512, or auto for one process per core.")
+
+
+def _check_code(inputs: Inputs, problems: _Problems) -> None:
+    if inputs.repo:
+        if not re.match(r"/|~|[^/]+:", inputs.repo):
+            problems.add("repo", "use a URL, user@host:path or an absolute path.")
+        if not inputs.version:
+            problems.add("version", "name a branch, tag or commit of websockets_repo.")
+        if inputs.src.startswith("/") or ".." in inputs.src.split("/"):
+            problems.add("src", "with websockets_repo, name a folder inside the repository.")
+    elif not inputs.src:
+        problems.add("src", "name the folder of the app on the control node, or set websockets_repo.")
+    elif inputs.version != "HEAD":
+        problems.add("version", "a revision needs websockets_repo, which is not set.")
+    if not inputs.python.startswith("/"):
+        problems.add("python", "use the absolute path of a Python interpreter on the host.")
+    if inputs.pip_index_url and not re.match(r"(https?|file)://[^\s]+$", inputs.pip_index_url):
+        problems.add("pip_index_url", "use an http, https or file URL.", SECRET)
+    for argument in inputs.pip_args:
+        if "\n" in argument or not argument:
+            problems.add("pip_args", "an argument is not empty and has no line break.", argument)
+
+
+def _check_command(inputs: Inputs, problems: _Problems) -> None:
+    command = inputs.command
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        problems.add("command", f"it cannot be split into words ({error}); close its quotes.")
+        return
+    if not words or re.search(r"[\x00\n]", command):
+        problems.add("command", "use one line with a program and its arguments.")
+        return
+    for name in _PLACEHOLDER.findall(command):
+        if name not in PLACEHOLDERS:
+            known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
+            problems.add("command", f"{{{name}}} is not a placeholder; use {known}.")
+    texts = [command, *map(str, inputs.environment.values())]
+    if not any("{socket}" in text for text in texts):
+        remedy = "the app has to be told its Unix socket; use {socket} here or in websockets_environment."
+        problems.add("command", remedy)
+
+
+def _check_environment(inputs: Inputs, problems: _Problems, variable: str) -> None:
+    for name, value in getattr(inputs, variable).items():
+        shown = {name: SECRET if variable == "secrets" else value}
+        if not isinstance(name, str) or not _ENVIRONMENT_NAME.fullmatch(name):
+            problems.add(variable, "use names of letters, digits and _ that do not start with a digit.", name)
+        elif name.startswith(("WEBSOCKETS_", "SUPERVISOR_")):
+            problems.add(variable, "this name is set by the role or by Supervisor; use another.", name)
+        elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            problems.add(variable, "quote it: only strings and numbers can be passed on.", shown)
+        elif "\0" in str(value):
+            problems.add(variable, "a value cannot contain a zero byte.", shown)
+        elif variable == "secrets" and name in inputs.environment:
+            problems.add("secrets", "it is in websockets_environment as well; set it in one of them.", name)
+
+
+def _check_gate(inputs: Inputs, problems: _Problems) -> None:
+    path = inputs.gate_path
+    if not path.startswith("/") or not path.isascii() or re.search(r"[\x00-\x20\x7f]", path):
+        problems.add("gate_path", "use a path that starts with / and has no spaces; encode others as %XX.")
+    for name, value in inputs.gate_headers.items():
+        if not _HEADER_NAME.fullmatch(str(name)):
+            problems.add("gate_headers", "use header names such as Origin.", name)
+        elif str(name).lower() in _HANDSHAKE:
+            problems.add("gate_headers", "the handshake has this header already; leave it out.", name)
+        elif not isinstance(value, (str, int)) or re.search(r"[\x00-\x1f\x7f]", str(value)):
+            problems.add("gate_headers", "a header's value is a string on one line.", {name: SECRET})
+    if len(inputs.gate_message.encode()) > 65535:
+        problems.add("gate_message", "use at most 65535 bytes.", inputs.gate_message[:20] + "…")
+
+
+def _check_addresses(inputs: Inputs, problems: _Problems) -> None:
+    listens = ["listen", *(["listen_plain"] if inputs.listen_plain not in ("", "none") else [])]
+    for name in listens:
+        try:
+            listen_address(getattr(inputs, name))
+        except ValueError:
+            problems.add(name, "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535.")
+    if not inputs.server_name:
+        problems.add("server_name", "name at least one host name.")
+    for name in inputs.server_name:
+        if not _HOST_NAME.fullmatch(name) or len(name) > 253:
+            problems.add("server_name", "use host names such as ws.example.com or *.example.com.", name)
+    if inputs.auth_request and not _is_auth_url(inputs.auth_request):
+        remedy = "the address is one of IP: nginx would not start if a name led nowhere."
+        problems.add("auth_request", f"use http://ADDRESS:PORT/path, where {remedy}")
+
+
+def _is_auth_url(url: str) -> bool:
+    match = _AUTH_URL.fullmatch(url)
+    if not match or not is_address(match[1].strip("[]")):
+        return False
+    return 1 <= int((match[2] or ":80")[1:]) <= 65535
+
+
+def _check_proxies(inputs: Inputs, problems: _Problems) -> None:
+    for proxy in inputs.trusted_proxies:
+        try:
+            network = ipaddress.ip_network(proxy if _NETWORK.fullmatch(proxy) else "")
+        except ValueError:
+            remedy = "use addresses and networks such as 192.0.2.10, 10.0.0.0/8 or 2001:db8::/32."
+            problems.add("trusted_proxies", remedy, proxy)
+            continue
+        if network.prefixlen == 0:
+            remedy = "it is everybody, and any client could take any address; name the proxies' own network."
+            problems.add("trusted_proxies", remedy, proxy)
+    if inputs.proxy_protocol and not inputs.trusted_proxies:
+        remedy = "name the proxies that speak it in websockets_trusted_proxies, or all clients have their address."
+        problems.add("proxy_protocol", remedy)
+
+
+def _check_own_lines(inputs: Inputs, problems: _Problems) -> None:
+    for path, value in inputs.nginx_locations.items():
+        if not isinstance(path, str) or not _LOCATION.fullmatch(path) or "/.websockets" in path:
+            remedy = "use a path such as /static/ or = /robots.txt; / itself is the app's, = / is not."
+            problems.add("nginx_locations", remedy, path)
+        elif not isinstance(value, str) or not value.strip():
+            remedy = (
+                "use nginx's lines for this location, or the absolute path of a folder of static files on the host."
+            )
+            problems.add("nginx_locations", remedy, {path: value})
+        elif value.startswith("/") and not re.fullmatch(r"[\w./@+-]+", value.strip()):
+            remedy = "a folder's path has letters, digits, _ . / @ + and - only; nginx's lines do not start with /."
+            problems.add("nginx_locations", remedy, {path: value})
+
+
+def _check_origins(inputs: Inputs, site: Site, problems: _Problems) -> None:
+    for origin in inputs.origins:
+        match = _ORIGIN.fullmatch(origin)
+        default = match and str(DEFAULT_PORTS.get(match["scheme"])) == match["port"]
+        if origin != "*" and (not match or default or int(match["port"] or 0) > 65535):
+            remedy = (
+                "use origins as browsers send them, such as https://www.example.com or http://localhost:3000: in lower"
+                " case, without a path, and without the port that the scheme has anyway."
+            )
+            problems.add("origins", remedy, origin)
+    any_origin = "*" in inputs.origins
+    if any_origin and len(inputs.origins) > 1:
+        problems.add("origins", 'use ["*"] alone, for the pages of any site.')
+    if any_origin and inputs.origin_required:
+        problems.add("origin_required", "websockets_origins lets in any; name some there, or leave this out.")
+    wild = [name for name in inputs.server_name if name.startswith("*")]
+    if wild and not inputs.origins:
+        remedy = 'does not say which pages may connect; name their origins, or use ["*"] for any.'
+        problems.add("origins", f"{wild[0]} of websockets_server_name {remedy}")
+    for name, value in inputs.gate_headers.items():
+        if str(name).lower() == "origin" and site.origins and str(value) not in site.origins:
+            allowed = ", ".join(filter(None, site.origins))
+            remedy = (
+                f"nginx would refuse this; use an origin that it lets in ({allowed}), or change websockets_origins."
+            )
+            problems.add("gate_headers", remedy, {name: value})
+
+
+def _check_tls(inputs: Inputs, site: Site, problems: _Problems) -> None:
+    mode = tls_mode(inputs)
+    if not inputs.tls and not is_loopback(inputs.listen):
+        remedy = (
+            f"clients come from outside to websockets_listen ({inputs.listen}). Use acme (a certificate from an"
+            " authority such as Let's Encrypt), files (one of your own), self-signed (for tests), or none (something in"
+            " front speaks TLS, or nobody listens in)."
+        )
+        problems.add("tls", remedy)
+    for name, what in (("tls_certificate", "certificate"), ("tls_key", "key")):
+        value = getattr(inputs, name)
+        shown = SECRET if what == "key" and value else value
+        if mode != "files" and value:
+            problems.add(name, "it is for websockets_tls: files only; leave it out.", shown)
+        elif mode == "files" and not (is_pem(value) or re.fullmatch(r"/[\w./@+-]+", value)):
+            problems.add(name, f"name the {what}'s absolute path on the host, or give its PEM text.", shown)
+    if mode == "files" and is_pem(inputs.tls_certificate) != is_pem(inputs.tls_key):
+        remedy = "give the certificate and its key in the same way, as paths or as PEM text."
+        problems.add("tls_key", remedy, SECRET)
+    if mode == "none" and inputs.listen_plain not in ("", "none"):
+        problems.add("listen_plain", "without TLS all is plain; use websockets_listen, or set websockets_tls.")
+    if mode == "none" and inputs.hsts:
+        problems.add("hsts", "it is a promise of TLS; set websockets_tls.")
+    for plain in site.plain:
+        if listen_address(plain.listen) == listen_address(inputs.listen):
+            problems.add("listen_plain", "that is where TLS is (websockets_listen); use another port.")
+    if not re.fullmatch(r"https://[^\s'\"]+", inputs.acme_directory):
+        problems.add("acme_directory", "use the https URL of an authority's directory.")
+    if inputs.acme_email and not _EMAIL.fullmatch(inputs.acme_email):
+        problems.add("acme_email", "use an address such as ops@example.com.")
+    if mode == "acme":
+        if not site.plain:
+            problems.add("listen_plain", "the authority asks this host over plain HTTP; use 80.")
+        for name in inputs.server_name:
+            if name.startswith("*.") or "." not in name or is_address(name):
+                problems.add("server_name", "an authority asks for names such as ws.example.com over HTTP.", name)
+
+
+def check_source(inputs: Inputs, files: Collection[str]) -> list[str]:
+    """Return the problems of the app's files, given the relative paths of all of them."""
+    problems = _Problems(inputs)
+    if not files:
+        problems.add("repo" if inputs.repo else "src", "there are no files in it.")
+    for word in shlex.split(inputs.command):
+        if word.endswith(".py") and not word.startswith(("/", "{", "-")) and word not in files:
+            there = ", ".join(sorted(files)[:5])
+            remedy = f"there is no {word} in the app's folder ({inputs.src or '.'}), which has {there}."
+            problems.add("command", remedy)
+    return problems
+
+
+def check_paths(inputs: Inputs, release: Release) -> list[str]:
+    """Return a problem if a Unix socket's path is longer than the kernel takes."""
+    problems = _Problems(inputs)
+    sockets = [path for process in release.processes for path in (process.socket, process.peer)]
+    longest = max(sockets, key=len)
+    if len(longest.encode()) > SOCKET_PATH_MAX:
+        remedy = f"its Unix socket {longest} would be {len(longest.encode())} bytes, the limit is {SOCKET_PATH_MAX}"
+        problems.add("app", f"{remedy}; use a shorter name.")
+    return problems
+
+
+def check_host(inputs: Inputs, site: Site, host: Host) -> list[str]:
+    """Return the problems that only the host can tell."""
+    problems = _Problems(inputs)
+    if not host.platform:
+        problems.append("The host's distribution is none that the role knows: use Debian, or one that is made from it.")
+    if not host.python:
+        remedy = "there is no Python >= 3.9 there on the host; install it, or use /usr/bin/python3."
+        problems.add("python", remedy)
+    _check_neighbours(inputs, site, host, problems)
+    if host.certificate.problem:
+        problems.append(f"websockets_tls_{host.certificate.about} (on the host): {host.certificate.problem}")
+    mine = {claim for server in site.servers for claim in server.claims()}
+    for app, theirs in host.claims.items():
+        for address, name in sorted(claim.split(" ") for claim in mine & set(theirs)):
+            remedy = f"the app {app} has this name at {address} already; use another name, or another port in"
+            problems.add("server_name", f"{remedy} websockets_listen.", name)
+    processes = sizing.numprocs(inputs.numprocs, host.cores)
+    for remedy in sizing.shortcomings(inputs.max_connections, processes, host.limits):
+        problems.add("max_connections", remedy)
+    return problems
+
+
+def _check_neighbours(inputs: Inputs, site: Site, host: Host, problems: _Problems) -> None:
+    for server in (site.main, *site.plain):
+        name = "listen" if server.kind == "app" else "listen_plain"
+        there = host.listens.get(server.listen, Others())
+        if there.listener:
+            problems.add(name, f"{there.listener} listens there already; use another port, or stop it.", server.listen)
+        speaks = "TLS" if server.tls else "plain HTTP"
+        if there.speaks not in ("", speaks):
+            remedy = f"another site speaks {there.speaks} there, and nginx can do only that; use another port."
+            problems.add(name, remedy, server.listen)
+        if there.proxy_protocol not in (None, inputs.proxy_protocol):
+            remedy = f"another site has {there.proxy_protocol} at {server.listen}, and nginx has one for both"
+            problems.add("proxy_protocol", f"{remedy}; use another port.")
+
+
+def go_back(inputs: Inputs, host: Host) -> Release:
+    """Return the release on the host that a rollback goes to.
+
+    :raises InputError: where there is none
+    """
+    app, live, releases = inputs.app, host.live, host.releases
+    if live not in releases:
+        raise InputError(problem("websockets_app", app, "it has no live release on this host; deploy it first."))
+    there = [id for id, release in releases.items() if release.been_live and id != live]
+    there.sort(key=lambda id: releases[id].since)
+    target = inputs.rollback_to or releases[live].previous
+    if target in there:
+        return releases[target].release
+    can = f"it can go back to {', '.join(there)}." if there else "there is no other release on this host."
+    if not target:
+        why = f"{live} is the first release of {app}, there is nothing to go back to; {can}"
+    elif target == live:
+        why = f"that release is live already; {can}"
+    else:
+        why = f"{target} is not on this host or has never been live; {can}"
+    raise InputError(problem("websockets_rollback_to", inputs.rollback_to, why))

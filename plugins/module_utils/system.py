@@ -1,0 +1,86 @@
+"""The host's system: its distribution, packages, interpreter, users, and what its kernel allows."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import resource
+import shlex
+import subprocess
+from collections.abc import Collection, Iterable
+
+from .host import Limits
+
+
+def init() -> str:
+    """Return the host's init, ``systemd`` or ``sysv``."""
+    return "systemd" if os.path.isdir("/run/systemd/system") else "sysv"  # sd_booted(3)
+
+
+def platform(platforms: Collection[str], path: str = "/etc/os-release") -> str:
+    """Return which of the platforms this distribution is, or is like; empty if none."""
+    with open(path, encoding="utf-8") as file:
+        pairs = [word.partition("=") for word in shlex.split(file.read(), comments=True)]
+    names = {name: value for name, _, value in pairs}
+    own = names.get("ID", "")
+    like = [f"{own}-{names.get('VERSION_ID', '')}", own, *names.get("ID_LIKE", "").split()]
+    return next((name for name in like if name in platforms), "")
+
+
+def python_version(path: str) -> str:
+    """Return the interpreter's version such as 3.13, empty if it is none that can run an app."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2] if sys.version_info >= (3, 9) else '')"
+    try:
+        return subprocess.run([path, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def missing(packages: Iterable[str]) -> list[str]:
+    """Return the packages that dpkg does not have; of alternatives (``a | b``), the first if it has none."""
+    alternatives = [package.split(" | ") for package in packages]
+    query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"]
+    query += [name for names in alternatives for name in names]
+    shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    installed = {line.split()[0] for line in shown.splitlines() if line.endswith(" installed")}
+    return [names[0] for names in alternatives if installed.isdisjoint(names)]
+
+
+def account(user: str) -> tuple[str, str]:
+    """Return the user's primary group and home, both empty if there is no such user."""
+    try:
+        entry = pwd.getpwnam(user)
+        return grp.getgrgid(entry.pw_gid).gr_name, entry.pw_dir
+    except KeyError:
+        return "", ""
+
+
+def nofile(descriptors: int) -> int:
+    """Return how many file descriptors a service on this host can have, as far as ``descriptors`` are concerned."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard < descriptors:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+        except (ValueError, OSError):
+            return hard
+    return max(hard, descriptors)
+
+
+def kernel(name: str) -> int:
+    """Return a number of the kernel's (sysctl), 0 where it does not have it."""
+    try:
+        with open(f"/proc/sys/{name.replace('.', '/')}", encoding="ascii") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return 0
+
+
+def limits(descriptors: int) -> Limits:
+    """Return what this host allows a service that needs so many file descriptors."""
+    return Limits(
+        nofile=nofile(descriptors),
+        nr_open=kernel("fs.nr_open"),
+        somaxconn=kernel("net.core.somaxconn"),
+        conntrack=kernel("net.netfilter.nf_conntrack_max"),
+    )
