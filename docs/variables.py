@@ -27,6 +27,8 @@ is an error. `ansible-doc -t role websockets.deploy.websockets` shows the same i
 The inputs are those of a deploy, which is the [entry point](#entry-points) `main`. Under each input stands which other
 entry points use it.
 """
+# The inputs that an app of your own needs first.
+FIRST = "app src repo version command environment secrets numprocs listen server_name tls origins max_connections"
 TYPES = {"str": "string", "int": "whole number", "bool": "yes or no", "dict": "dictionary", "raw": "any type"}
 
 
@@ -74,7 +76,8 @@ def section(name, option, others):
 def page(text):
     specs = yaml.safe_load(text)["argument_specs"]
     groups = headings(text)
-    parts, current = [HEAD.rstrip()], None
+    first = ", ".join(f"O(websockets_{name})" for name in FIRST.split())
+    parts, current = [HEAD.rstrip(), markdown(f"For an app of your own, set these first: {first}.")], None
     for name, option in specs["main"]["options"].items():
         if groups[name] != current:
             current = groups[name]
