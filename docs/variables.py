@@ -20,19 +20,25 @@ HEAD = """\
 
 <!-- Written by docs/variables.py from roles/websockets/meta/argument_specs.yml: change that file, not this one. -->
 
-All inputs of the role `websockets`, in the order of a deploy. Each is a variable of a host or group in the inventory,
-or of the role's use in a play. A variable that starts with `websockets_` and is not one of these is an error.
+The inputs of the role `websockets`, in the order of a deploy. Set them for a host or a group in the inventory, or where
+a play uses the role. The role refuses a variable that starts with `websockets_` and is none of these, so a misspelt one
+is an error. `ansible-doc -t role websockets.deploy.websockets` shows the same in a terminal.
+
+The inputs are those of a deploy, which is the [entry point](#entry-points) `main`. Under each input stands which other
+entry points use it.
 """
+# The inputs that an app of your own needs first.
+FIRST = "app src repo version command environment secrets numprocs listen server_name tls origins max_connections"
 TYPES = {"str": "string", "int": "whole number", "bool": "yes or no", "dict": "dictionary", "raw": "any type"}
 
 
 def headings(text):
-    """Return {variable: heading}: in the specs, a comment above an option starts a group of them."""
+    """Return {variable: heading}: in the specs, a comment above an option of main starts a group of them."""
     found, heading = {}, ""
     for line in text.splitlines():
         if match := re.fullmatch(r" {6}# (.+)", line):
             heading = match[1]
-        elif match := re.fullmatch(r" {6}(\w+):", line):
+        elif match := re.fullmatch(r" {6}(\w+):(?: &\w+)?", line):
             found[match[1]] = heading
     return found
 
@@ -42,40 +48,45 @@ def markdown(text):
 
     def option(match):
         name = match[1]
-        if "#" not in name:
-            return f"[`{name}`](#{name})"
-        plugin, name = name.split("#", 1)
-        return f"`{name.split(':')[1]}` of `{plugin}`"
+        return f"[`{name}`](#{name})"
 
     marked = re.sub(r"\b[CV]\((.+?)\)", r"`\1`", re.sub(r"\bO\((.+?)\)", option, text))
     return textwrap.fill(marked, 120, break_long_words=False, break_on_hyphens=False)
 
 
-def default(value):
-    """Return a default as a person would write it in YAML."""
-    if value in ("", [], {}):
-        return "empty"
-    written = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
-    return f"`{written}`"
+def written(value):
+    """Return a value as a person would write it in YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    return f"`{text}`"
 
 
-def section(name, option):
-    kind = f"list of {TYPES[option['elements']]}s" if option["type"] == "list" else TYPES[option["type"]]
+def section(name, option, others):
+    """Return what there is to say of an option of main, and which other entry points have it."""
+    facts = f"list of {TYPES[option['elements']]}s" if option["type"] == "list" else TYPES[option["type"]]
+    if choices := [choice for choice in option.get("choices", []) if choice]:
+        facts += f", one of {', '.join(map(written, choices))}"
+    facts += ", default " + ("empty" if option["default"] in ("", [], {}) else written(option["default"]))
+    if others:
+        facts += f"; also for {' and '.join(f'`{other}`' for other in others)}"
     description = option["description"]
     paragraphs = [description] if isinstance(description, str) else description
-    facts = f"*{kind}, default {default(option['default'])}*"
-    return "\n\n".join([f"### {name}", facts, *map(markdown, paragraphs)])
+    return "\n\n".join([f"### {name}", f"*{facts}*", *map(markdown, paragraphs)])
 
 
 def page(text):
-    options = yaml.safe_load(text)["argument_specs"]["main"]["options"]
+    specs = yaml.safe_load(text)["argument_specs"]
     groups = headings(text)
-    parts, current = [HEAD.rstrip()], None
-    for name, option in options.items():
+    first = ", ".join(f"O(websockets_{name})" for name in FIRST.split())
+    parts, current = [HEAD.rstrip(), markdown(f"For an app of your own, set these first: {first}.")], None
+    for name, option in specs["main"]["options"].items():
         if groups[name] != current:
             current = groups[name]
             parts.append(f"## {current}")
-        parts.append(section(name, option))
+        others = [entry for entry, spec in specs.items() if entry != "main" and name in spec["options"]]
+        parts.append(section(name, option, others))
+    parts.append("## Entry points")
+    for entry, spec in specs.items():
+        parts += [f"### {entry}", f"*{spec['short_description']}*", *map(markdown, spec["description"])]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,6 +1,5 @@
-"""What has to agree: defaults with their specification, inputs with their use, documents with the tree."""
+"""What has to agree: defaults with their specification, inputs with their use, names and documents with the tree."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -9,8 +8,26 @@ import pytest
 import yaml
 from role import ROLE, ROOT
 
-SPEC = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
-DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+
+def parsed(path):
+    return yaml.safe_load(path.read_text())
+
+
+def walk(value):
+    """Yield each (key, value) of all mappings in what YAML has parsed."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield key, inner
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from walk(inner)
+
+
+SPECS = parsed(ROLE / "meta/argument_specs.yml")["argument_specs"]
+SPEC = SPECS["main"]["options"]
+DEFAULTS = parsed(ROLE / "defaults/main.yml")
+GALAXY = parsed(ROOT / "galaxy.yml")
+COLLECTION = f"{GALAXY['namespace']}.{GALAXY['name']}"
+TASKS = {path.stem: parsed(path) for path in sorted(ROLE.glob("tasks/*.yml"))}
+PLAYBOOKS = {path.stem: parsed(path) for path in sorted(ROOT.glob("playbooks/*.yml"))}
 # What documents tell a person to make.
 EXAMPLES = ("inventory/mine/", "playbooks/chat.yml", "playbooks/feed.yml")
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md"))
@@ -37,20 +54,20 @@ def test_an_input_is_described_and_typed(name):
         assert other in SPEC
 
 
-@pytest.mark.parametrize("name", SPEC)
+# tests/test_rollback.py sees where a rollback goes.
+@pytest.mark.parametrize("name", [name for name in SPEC if name != "websockets_rollback_to"])
 def test_an_input_is_used(name):
-    """Checking an input is not using it: module_utils/inputs.py counts only for where a rollback goes."""
+    """Checking an input is not using it, so module_utils/inputs.py does not count."""
+    short = name.removeprefix("websockets_")
     used = [
-        *ROLE.glob("tasks/*.yml"),
-        *ROLE.glob("templates/*"),
+        *(ROLE / "tasks").iterdir(),
+        *(ROLE / "templates").iterdir(),
         *ROOT.glob("plugins/action/*.py"),
+        *ROOT.glob("plugins/module_utils/*.py"),
         *ROOT.glob("playbooks/*.yml"),
     ]
-    texts = [path.read_text() for path in used]
-    derived = "".join((ROOT / f"plugins/module_utils/{name}.py").read_text() for name in ("release", "site"))
-    derived += (ROOT / "plugins/module_utils/inputs.py").read_text().split("\ndef go_back(")[-1]
-    short = name.removeprefix("websockets_")
-    assert any(re.search(rf"\b{name}\b", text) for text in [*texts, derived]) or f'"{short}"' in derived
+    text = "".join(path.read_text() for path in used if path.name != "inputs.py")
+    assert re.search(rf'\b{name}\b|\binputs\.{short}\b|"{short}"', text)
 
 
 @pytest.mark.parametrize("name", SPEC)
@@ -59,26 +76,46 @@ def test_a_secret_input_is_marked_as_one(name):
 
 
 def test_internal_names_have_the_internal_prefix():
-    for path in [*ROLE.glob("tasks/*.yml"), *ROLE.glob("vars/*.yml")]:
-        for name in re.findall(r"(?m)^\s*register: (\w+)|^(\w+):", path.read_text()):
-            assert "".join(name).startswith("__websockets_"), f"{path}: {name}"
+    names = [value for key, value in walk(list(TASKS.values())) if key == "register"]
+    names += [name for path in ROLE.glob("vars/*.yml") for name in parsed(path)]
+    assert [name for name in names if not name.startswith("__websockets_")] == []
+
+
+# Names of the collection
+
+
+def entry_points():
+    """Return the task files of the role by which playbooks enter it."""
+    named = {value for key, value in walk(list(PLAYBOOKS.values())) if key == "tasks_from"}
+    return {"main", *(name.removesuffix(".yml") for name in named)}
+
+
+def test_every_entry_point_that_playbooks_use_has_a_specification():
+    assert set(SPECS) == entry_points()
+
+
+@pytest.mark.parametrize("entry_point", SPECS)
+def test_an_entry_point_has_inputs_of_a_deploy_and_says_what_it_does(entry_point):
+    spec = SPECS[entry_point]
+    assert spec["short_description"] and spec["description"]
+    assert {name: SPEC.get(name) for name in spec["options"]} == spec["options"]
 
 
 def test_every_role_task_file_is_reached():
-    texts = "".join(path.read_text() for path in [*ROLE.glob("tasks/*.yml"), *ROOT.glob("playbooks/*.yml")])
-    for path in ROLE.glob("tasks/*.yml"):
-        by_name = path.stem == "main" or re.search(rf"\b{path.stem}(\.yml)?\b", texts.replace(path.read_text(), ""))
-        assert by_name, f"{path.name} is in nobody's way"
+    steps = ("ansible.builtin.import_tasks", "ansible.builtin.include_tasks")
+    included = {value.removesuffix(".yml") for key, value in walk(list(TASKS.values())) if key in steps}
+    assert entry_points() | included == set(TASKS)
 
 
-@pytest.mark.parametrize("module", sorted(path.stem for path in ROOT.glob("plugins/modules/*.py")))
-def test_a_module_documents_its_arguments(module):
-    text = (ROOT / f"plugins/modules/{module}.py").read_text()
-    documented = yaml.safe_load(re.search(r'DOCUMENTATION = """(.*?)"""', text, re.S)[1])
-    assert documented["module"] == module
-    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
-    (specification,) = [call.args[0] for call in calls if getattr(call.func, "id", "") == "AnsibleModule"]
-    assert sorted(documented["options"]) == sorted(key.value for key in specification.keys)
+def test_names_in_tasks_and_playbooks_are_ansibles_or_the_collections_own():
+    for key, value in walk([TASKS, PLAYBOOKS]):
+        prefix, _, name = str(key).rpartition(".")
+        if prefix.count(".") == 1 and prefix != "ansible.builtin":
+            assert prefix == COLLECTION, key
+            assert list(ROOT.glob(f"plugins/*/{name}.py")), key
+        if key == "role" or str(key).endswith("_role"):
+            used = value if key == "role" else value["name"]
+            assert used == f"{COLLECTION}.websockets"
 
 
 @pytest.mark.parametrize("inventory", sorted(path.name for path in ROOT.glob("inventory/*")))
@@ -89,6 +126,15 @@ def test_inventories_set_inputs_that_exist(inventory):
 
 
 # Documents
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 1000
+
+
+def test_readme_has_a_link_to_each_page():
+    linked = re.findall(r"\]\((docs/\w+\.md)\)", (ROOT / "README.md").read_text())
+    assert {str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")} == set(linked)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -110,6 +156,13 @@ def test_paths_of_the_tree_that_a_document_names_are_there(document):
     tops = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir() and path.name != ".git")
     for path in re.findall(rf"`((?:{tops})/[\w./*-]*)`", document.read_text()):
         assert path.startswith(EXAMPLES) or list(ROOT.glob(path.rstrip("/"))), path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_roles_and_playbooks_that_a_document_names_have_the_collections_name(document):
+    own = "|".join({ROLE.name, *PLAYBOOKS})
+    for prefix in re.findall(rf"(?<![\w./])(\w+\.\w+)\.(?:{own})\b(?!\.)", document.read_text()):
+        assert prefix == COLLECTION
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
