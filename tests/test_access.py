@@ -1,6 +1,7 @@
 """Who may connect, and how much: asked of a real nginx with the role's own site."""
 
 import contextlib
+import http.client
 import http.server
 import itertools
 import json
@@ -76,6 +77,33 @@ def proof(site, **changed):
     headers = changed.pop("headers", {})
     probe = from_dict(Probe, {**site.planned["probe"], "message": "", **changed})
     return handshake.ask(("127.0.0.1", site.port), probe, headers, ["127.0.0.2", "::1"])
+
+
+# What is the user's own
+
+
+def test_lines_of_the_users_own_serve_beside_the_app(tell, short_path):
+    (short_path / "static").mkdir()
+    (short_path / "static" / "a.txt").write_text("a file")
+    (short_path / "secret").write_text("not served")
+    locations = {
+        "/static/": f"{short_path}/static",
+        "= /robots.txt": f"{short_path}/static/a.txt",
+        "/status": 'default_type text/plain;\nreturn 200 "fine";',
+    }
+    ask = tell(nginx_server="add_header X-Mine yes;\n# a comment", nginx_locations=locations)
+
+    def get(path):
+        connection = http.client.HTTPConnection("127.0.0.1", ask.site.port)
+        connection.request("GET", path, headers={"Host": "localhost"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(), answer.headers["X-Mine"]
+
+    assert get("/static/a.txt") == (200, "a file", "yes")
+    assert get("/robots.txt") == (200, "a file", "yes")
+    assert get("/status") == (200, "fine", "yes")
+    assert get("/static../secret")[0] != 200
+    assert ask()["host"] == [f"localhost:{ask.site.port}"]
 
 
 # Origins

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import yaml
+from ansible_collections.websockets.deploy.plugins.module_utils.inputs import HIDDEN
 from role import ROLE, ROOT
 
 
@@ -61,7 +62,7 @@ def test_an_input_is_used(name):
     short = name.removeprefix("websockets_")
     used = [
         *(ROLE / "tasks").iterdir(),
-        *(ROLE / "templates").iterdir(),
+        *(ROLE / "templates").rglob("*.j2"),
         *ROOT.glob("plugins/action/*.py"),
         *ROOT.glob("plugins/module_utils/*.py"),
         *ROOT.glob("playbooks/*.yml"),

@@ -183,6 +183,25 @@ def test_a_site_that_nginx_refuses_replaces_nothing(started, cut_over, nginx_fol
     through(port)
 
 
+def test_lines_of_the_users_own_that_nginx_refuses_replace_nothing(started, cut_over, nginx_folder, port):
+    cut_over(started(1))
+    before = configuration(nginx_folder)
+    for lines in ({"nginx_server": "lisen 80;"}, {"nginx_locations": {"/a": "retrun 204;"}}, {"nginx_server": "}"}):
+        done = cut_over(started(2, **lines))
+        assert done["msg"].startswith("nginx refuses the new configuration; the working one is untouched:\n")
+        assert configuration(nginx_folder) == before
+    through(port)
+
+
+def test_lines_of_the_users_own_that_shut_the_app_off_are_taken_back(started, cut_over, nginx_folder, port):
+    cut_over(started(1))
+    before = configuration(nginx_folder)
+    done = cut_over(started(2, nginx_server="return 418;"))
+    assert "refused the handshake: HTTP/1.1 418" in done["msg"]
+    assert configuration(nginx_folder) == before
+    through(port)
+
+
 def test_a_name_that_another_site_has_is_refused(started, cut_over, nginx_folder, port):
     (nginx_folder / "conf.d" / "a.conf").write_text(f"server {{ listen 127.0.0.1:{port}; server_name localhost; }}\n")
     done = cut_over(started(1))

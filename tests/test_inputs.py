@@ -31,6 +31,7 @@ CHOOSE = (
     " Encrypt), files (one of your own), self-signed (for tests), or none (something in front speaks TLS, or nobody"
     " listens in)."
 )
+LOCATION = "use a path such as /static/ or = /robots.txt; / itself is the app's, = / is not."
 INSIDE = "with websockets_repo, name a folder inside the repository."
 REPO = "https://git.example/app.git"
 
@@ -97,6 +98,32 @@ REFUSED = {
     "too few connections": ({"max_connections": 15}, "websockets_max_connections is 15: use 16 to 65535."),
     "too many connections": ({"max_connections": 65536}, "websockets_max_connections is 65536: use 16 to 65535."),
     "messages of nothing": ({"message_size": 0}, "websockets_message_size is 0: use 1 to 1048576."),
+    "location of the app itself": (
+        {"nginx_locations": {"/": "return 204;"}},
+        f"websockets_nginx_locations is '/': {LOCATION}",
+    ),
+    "location by a regular expression": (
+        {"nginx_locations": {"~ x": "return 204;"}},
+        f"websockets_nginx_locations is '~ x': {LOCATION}",
+    ),
+    "location that the role has": (
+        {"nginx_locations": {"= /.websockets-auth": "return 204;"}},
+        f"websockets_nginx_locations is '= /.websockets-auth': {LOCATION}",
+    ),
+    "location without lines": (
+        {"nginx_locations": {"/a": " "}},
+        "websockets_nginx_locations is {'/a': ' '}: use nginx's lines for this location, or the absolute path of a folder"
+        " of static files on the host.",
+    ),
+    "folder with lines": (
+        {"nginx_locations": {"/a/": "/srv/a; deny all"}},
+        "websockets_nginx_locations is {'/a/': '/srv/a; deny all'}: a path on the host has letters, digits, _ . / @ + and"
+        " - only; nginx's lines do not start with /.",
+    ),
+    "folder whose path would reach beside it": (
+        {"nginx_locations": {"/static": "/srv/static/"}},
+        "websockets_nginx_locations is '/static': the path of a folder ends with /.",
+    ),
     "sandbox that is neither": ({"sandbox": True}, "websockets_sandbox is 'True': use auto, always or never."),
     # The source
     "no folder named": (
@@ -567,6 +594,7 @@ ACCEPTED = {
     },
     "an authorizer": {"auth_request": "http://[::1]:9000/check?app=echo"},
     "port alone": {"listen": "80", "tls": "none"},
+    "lines for nginx": {"nginx_server": "allow all;", "nginx_locations": {"= /": "return 204;", "^~ /a/": "/srv/a"}},
     "all IPv6 addresses": {"listen": "[::]:443", "tls": "self-signed"},
     "loopback without TLS": {"listen": "[::1]:80"},
     "an authority": {"listen": "443", "tls": "acme", "server_name": ["ws.example.com"]},

@@ -120,9 +120,22 @@ class ActionModule(ActionBase):
             for name, option in spec.items()
             if option["type"] == "dict" and isinstance(values[name], str)
         )
-        checked = ArgumentSpecValidator(spec).validate(values)
+        types = {
+            name: {key: option[key] for key in ("type", "elements") if key in option} for name, option in spec.items()
+        }
+        checked = ArgumentSpecValidator(types).validate(values)
         stop_at(checked.error_messages)
-        return Inputs.of(checked.validated_parameters)
+        variables = checked.validated_parameters
+        stop_at(
+            problem(
+                name,
+                variables[name],
+                f"use {', '.join(filter(None, option['choices'][:-1]))} or {option['choices'][-1]}.",
+            )
+            for name, option in spec.items()
+            if "choices" in option and variables[name] not in option["choices"]
+        )
+        return Inputs.of(variables)
 
     def _code(self, inputs: Inputs, task_vars: Mapping[str, Any]) -> tuple[Code, Findings, str]:
         """Return the app's code, what is in its folder, and the text that decides its packages."""

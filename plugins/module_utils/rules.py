@@ -234,8 +234,11 @@ def _check_own_lines(inputs: Inputs, problems: _Problems) -> None:
             )
             problems.add("nginx_locations", remedy, {path: value})
         elif value.startswith("/") and not re.fullmatch(r"[\w./@+-]+", value.strip()):
-            remedy = "a folder's path has letters, digits, _ . / @ + and - only; nginx's lines do not start with /."
+            remedy = "a path on the host has letters, digits, _ . / @ + and - only; nginx's lines do not start with /."
             problems.add("nginx_locations", remedy, {path: value})
+        elif value.startswith("/") and not path.startswith("= ") and not path.endswith("/"):
+            # Without it, /static../x would be what is beside the folder.
+            problems.add("nginx_locations", "the path of a folder ends with /.", path)
 
 
 def _check_origins(inputs: Inputs, site: Site, problems: _Problems) -> None:
