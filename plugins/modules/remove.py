@@ -3,26 +3,75 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+---
+module: remove
+short_description: Take an app out of nginx
+version_added: 1.0.0
+description:
+  - This module has nginx test its whole configuration without the app's site, then removes the site and reloads nginx.
+    Open connections stay.
+  - It removes the certificate that the role has made or got for the app.
+  - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
+author: The authors of this repository (!UNKNOWN)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  platform:
+    support: full
+    platforms: debian
+options:
+  run:
+    description:
+      - This run of C(ansible-playbook), as the action M(websockets.deploy.plan) returns it.
+      - The host's lock belongs to it.
+    type: dict
+    required: true
+  app:
+    description: Name of the app.
+    type: str
+    required: true
+  site_file:
+    description: Path of nginx's site of the app.
+    type: path
+    required: true
+  http_file:
+    description: Path of the file that all apps share. The module removes it with the last app.
+    type: path
+    required: true
+  pair:
+    description: Paths of the certificate that the role writes, and of its key.
+    type: list
+    elements: path
+    required: true
+"""
+
+EXAMPLES = r"""
+---
+- name: Take the app out of nginx
+  websockets.deploy.remove:
+    run: "{{ __websockets_plan.run }}"
+    app: echo
+    site_file: /etc/nginx/conf.d/websockets-echo.conf
+    http_file: /etc/nginx/conf.d/websockets.conf
+    pair: [/etc/nginx/websockets/echo.crt, /etc/nginx/websockets/echo.key]
+"""
+
+RETURN = r"""
+---
+# Nothing beside changed and diff.
+"""
+
 import glob
 import os
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import acme, lock, nginx
-
-DOCUMENTATION = """
-module: remove
-short_description: Take an app out of nginx
-description:
-  - nginx tests its whole configuration without the app's site, before the site goes. Open connections stay.
-  - The certificate that the role has made or got for the app goes with it.
-options:
-  run: {description: The run, from the action plan., type: dict, required: true}
-  app: {description: Name of the app., type: str, required: true}
-  site_file: {description: Path of nginx's site of the app., type: path, required: true}
-  http_file: {description: Path of what all apps share; it goes with the last of them., type: path, required: true}
-  pair: {description: Paths of the certificate that the role writes and of its key., type: list, elements: path, required: true}
-"""
 
 
 def main():
