@@ -16,6 +16,7 @@ SHELL_SCRIPTS = ["bin/benchmark", "bin/deploy", "bin/test", "bin/lib/venv.sh", "
 LINTERS = {
     "ansible-lint": ["ansible-lint", "--offline", "--profile", "production"],
     "yamllint": ["yamllint", "--strict", "."],
+    "sanity": [sys.executable, "bin/lib/sanity.py"],
     "ruff check": ["ruff", "check"],
     "ruff format": ["ruff", "format", "--check"],
     "shellcheck": ["shellcheck", *SHELL_SCRIPTS],
