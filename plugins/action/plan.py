@@ -13,10 +13,15 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible.template import trust_as_template
+from ansible.release import __version__
 
 from ..module_utils import inputs as rules
 from ..module_utils import release, sandbox, site, sizing, source, tls
+
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # meta/runtime.yml says which version it takes; Ansible itself only warns
+    raise AnsibleError(f"websockets.deploy needs ansible-core 2.19 or newer; this is {__version__}.") from None
 
 # Inputs that may hold a password: no result carries them.
 _SECRET = (
