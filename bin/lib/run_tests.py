@@ -27,6 +27,11 @@ LINTERS = {
         "git ls-files -z | xargs -0 detect-secrets-hook --exclude-lines 'hunter2|no private key in'",
     ],
     "variables.md": [sys.executable, "docs/variables.py", "--check"],
+    "changelog": [
+        "sh",
+        "-c",
+        "antsibull-changelog lint && antsibull-changelog generate --output /dev/stdout | diff CHANGELOG.md -",
+    ],
     "benchmarks": [sys.executable, "benchmarks/report.py", "--check"],
 }
 ENGINE = [sys.executable, "molecule/hosts/engine.py"]
