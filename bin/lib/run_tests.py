@@ -16,6 +16,7 @@ SHELL_SCRIPTS = ["bin/benchmark", "bin/deploy", "bin/test", "bin/lib/venv.sh", "
 LINTERS = {
     "ansible-lint": ["ansible-lint", "--offline", "--profile", "production"],
     "yamllint": ["yamllint", "--strict", "."],
+    "sanity": [sys.executable, "bin/lib/sanity.py"],
     "ruff check": ["ruff", "check"],
     "ruff format": ["ruff", "format", "--check"],
     "shellcheck": ["shellcheck", *SHELL_SCRIPTS],
@@ -26,6 +27,11 @@ LINTERS = {
         "git ls-files -z | xargs -0 detect-secrets-hook --exclude-lines 'hunter2|no private key in'",
     ],
     "variables.md": [sys.executable, "docs/variables.py", "--check"],
+    "changelog": [
+        "sh",
+        "-c",
+        "antsibull-changelog lint && antsibull-changelog generate --output /dev/stdout | diff CHANGELOG.md -",
+    ],
     "benchmarks": [sys.executable, "benchmarks/report.py", "--check"],
 }
 ENGINE = [sys.executable, "molecule/hosts/engine.py"]

@@ -16,7 +16,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible.template import trust_as_template
+from ansible.release import __version__
 
 from ..module_utils import host_files, paths, plan, release, rules, sandbox, sizing, source, tls
 from ..module_utils.host import Host
@@ -27,6 +27,11 @@ from ..module_utils.record import from_dict, to_dict
 from ..module_utils.release import Findings, Release
 from ..module_utils.run import Run
 from ..module_utils.site import Certificate, Site
+
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # meta/runtime.yml says which version it takes; Ansible itself only warns
+    raise AnsibleError(f"websockets.deploy needs ansible-core 2.19 or newer; this is {__version__}.") from None
 
 
 class ActionModule(ActionBase):

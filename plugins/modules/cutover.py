@@ -3,6 +3,113 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+---
+module: cutover
+short_description: Give a release the traffic
+version_added: 1.0.0
+description:
+  - First, this module makes the certificate, or gets it from an ACME authority, if there has to be a new one.
+  - It has nginx test its whole configuration with the new files, puts them in place, and reloads nginx if they differ.
+  - It points the live link at the release's sockets by one rename, and proves the result by a handshake through nginx.
+  - If any of these steps fails, it puts the files and the link back and stops the release.
+  - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
+author: The authors of this repository (!UNKNOWN)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  platform:
+    support: full
+    platforms: debian
+options:
+  release:
+    description: The release, as the action M(websockets.deploy.plan) returns it.
+    type: dict
+    required: true
+  run:
+    description:
+      - This run of C(ansible-playbook), as the action M(websockets.deploy.plan) returns it.
+      - The host's lock belongs to it.
+    type: dict
+    required: true
+  rollback:
+    description: Whether the release has been live before.
+    type: bool
+    required: true
+  last:
+    description: Whether this is the run's last step on this host. If so, the module gives the host's lock back.
+    type: bool
+    required: true
+  files:
+    description: The texts of nginx's files, of this app and of all apps, by their paths.
+    type: dict
+    required: true
+  site:
+    description: The app's site, as the action M(websockets.deploy.plan) returns it.
+    type: dict
+    required: true
+  pem:
+    description: Certificate and key as PEM text, if the role's inputs have them; otherwise empty.
+    type: list
+    elements: str
+    required: true
+  challenge:
+    description:
+      - How nginx answers an ACME authority, as text. C(server) is its server for plain HTTP, C(location) the location in
+        it that has the answer. Empty without an authority.
+    type: dict
+    required: true
+  worker_connections:
+    description: The smallest number that nginx's C(worker_connections) may have.
+    type: int
+    required: true
+  probe:
+    description: The proof's handshake, as the action M(websockets.deploy.plan) returns it.
+    type: dict
+    required: true
+  proof_sources:
+    description: Addresses of this host that the proof may come from.
+    type: list
+    elements: str
+    required: true
+  headers:
+    description: Further headers of the proof's handshake. They may hold secrets.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+---
+- name: Give the release the traffic and prove it through nginx
+  websockets.deploy.cutover:
+    release: "{{ __websockets_release }}"
+    run: "{{ __websockets_plan.run }}"
+    rollback: false
+    last: "{{ not __websockets_plan.todo.drain }}"
+    files:
+      /etc/nginx/conf.d/websockets-echo.conf: "{{ lookup('ansible.builtin.template', 'site.conf.j2') }}"
+    site: "{{ __websockets_plan.site }}"
+    pem: []
+    challenge: {}
+    worker_connections: 9216
+    probe: "{{ __websockets_plan.probe }}"
+    proof_sources: [127.0.0.2, "::1"]
+    headers: {}
+"""
+
+RETURN = r"""
+---
+milliseconds:
+  description: How long the handshake through nginx took. Not in check mode.
+  returned: success
+  type: float
+  sample: 2.4
+"""
+
 import os
 import shutil
 import time
@@ -19,30 +126,6 @@ from ..module_utils.release import Release
 from ..module_utils.run import Run
 from ..module_utils.site import Site
 from ..module_utils.supervisor import Supervisor, SupervisorError
-
-DOCUMENTATION = """
-module: cutover
-short_description: Give a release the traffic
-description:
-  - Sees to the certificate first. One that has to be new is made here, or got from an ACME authority, which asks nginx.
-  - Has nginx test its whole configuration with the new files, puts them in place and reloads nginx if they differ.
-  - Points the live link at the release's sockets by one rename, and proves it with a handshake through nginx.
-  - If any of it fails, files and link are as they were before, and the release is stopped.
-  - Ends the run on this host where nothing is left to drain.
-options:
-  release: {description: The release, from the action plan., type: dict, required: true}
-  run: {description: The run, from the action plan., type: dict, required: true}
-  rollback: {description: Whether the release has been live before., type: bool, required: true}
-  last: {description: Whether this is the run's last step on this host., type: bool, required: true}
-  files: {description: "nginx's files of the app and of all apps, {path: text}.", type: dict, required: true}
-  site: {description: "The site, from the action plan.", type: dict, required: true}
-  pem: {description: "Certificate and key as PEM text, if the inputs have them.", type: list, elements: str, required: true}
-  challenge: {description: "How nginx answers an ACME authority: server and location, as text.", type: dict, required: true}
-  worker_connections: {description: nginx's worker_connections at the least., type: int, required: true}
-  probe: {description: "The proof, from the action plan: host, path, message and timeout.", type: dict, required: true}
-  proof_sources: {description: Addresses of this host that the proof comes from., type: list, elements: str, required: true}
-  headers: {description: Further headers of the proof. May hold secrets., type: dict, required: true}
-"""
 
 
 def prove(site: Site, probe: Probe, attempts: int = 3, **further: Any) -> float:

@@ -3,6 +3,89 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+---
+module: drain
+short_description: Drain the releases of an app that get no traffic any more
+version_added: 1.0.0
+description:
+  - This module waits for a time until the clients of these releases have left. Then it stops their processes one after
+    the other, and removes their Supervisor programs and their sockets.
+  - It removes the releases that no rollback needs any more, and gives the host's lock back.
+  - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
+author: The authors of this repository (!UNKNOWN)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    support: full
+    platforms: debian
+options:
+  app:
+    description: Name of the app.
+    type: str
+    required: true
+  keep:
+    description: Id of the release that stays. If it is empty, all releases are drained.
+    type: str
+    required: true
+  run:
+    description:
+      - This run of C(ansible-playbook), as the action M(websockets.deploy.plan) returns it.
+      - The host's lock belongs to it.
+    type: dict
+    required: true
+  timeout:
+    description: Seconds for which the clients may stay.
+    type: int
+    required: true
+  interval:
+    description: Seconds from the stop of one process to the next.
+    type: int
+    required: true
+  keep_releases:
+    description: Number of releases to keep on the host.
+    type: int
+    required: true
+"""
+
+EXAMPLES = r"""
+---
+- name: Drain the releases that get no traffic any more
+  websockets.deploy.drain:
+    app: echo
+    keep: "{{ __websockets_release.id }}"
+    run: "{{ __websockets_plan.run }}"
+    timeout: 10
+    interval: 1
+    keep_releases: 5
+"""
+
+RETURN = r"""
+---
+drained:
+  description: Ids of the releases that have been drained; in check mode, of those that would be.
+  returned: success
+  type: list
+  elements: str
+  sample: [5f2b41c09a7e]
+clients_told:
+  description: Number of clients that were still connected when the time was over. Not in check mode.
+  returned: success
+  type: int
+  sample: 12
+pruned:
+  description: What has been removed because no rollback needs it. Not in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: [1d0c8e77b3f2]
+"""
+
 import time
 from collections.abc import Iterable
 
@@ -14,22 +97,6 @@ from ..module_utils.record import from_dict
 from ..module_utils.release import Release
 from ..module_utils.run import Run
 from ..module_utils.supervisor import Supervisor, SupervisorError
-
-DOCUMENTATION = """
-module: drain
-short_description: Drain the releases of an app that no longer get traffic
-description:
-  - Waits until their clients have left, for a time. Then stops their processes one after the other and removes their
-    programs and sockets.
-  - Removes what no rollback needs any more, and ends the run on this host.
-options:
-  app: {description: Name of the app., type: str, required: true}
-  keep: {description: Id of the release that stays; empty to drain all., type: str, required: true}
-  run: {description: The run, from the action plan., type: dict, required: true}
-  timeout: {description: Seconds that clients may finish in., type: int, required: true}
-  interval: {description: Seconds from the stop of one process to the next., type: int, required: true}
-  keep_releases: {description: Releases to keep on the host., type: int, required: true}
-"""
 
 
 def wait(old: Iterable[Release], timeout: float) -> int:

@@ -3,6 +3,121 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+---
+module: observe
+short_description: Look at a host, and begin a run there
+version_added: 1.0.0
+description:
+  - This module returns what the plan of a deploy depends on, and what of the host is as it should be already.
+  - It takes the host's lock, so that no other run changes what it has seen. It changes nothing else, and in check mode
+    it does not take the lock.
+  - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
+author: The authors of this repository (!UNKNOWN)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    support: full
+    platforms: debian
+options:
+  app:
+    description: Name of the app.
+    type: str
+    required: true
+  user:
+    description: User of the app's processes.
+    type: str
+    required: true
+  python:
+    description: Path of the interpreter for the app's virtual environment.
+    type: str
+    required: true
+  site:
+    description: The app's site, as it is on a host that has no other.
+    type: dict
+    required: true
+  minfds:
+    description: Number of file descriptors that a process of the app needs.
+    type: int
+    required: true
+  worker_connections:
+    description: Number of file descriptors that a worker of nginx needs.
+    type: int
+    required: true
+  platforms:
+    description: What depends on the distribution, such as its packages, by the distribution's ID.
+    type: dict
+    required: true
+  keep_releases:
+    description: Number of releases to keep on the host.
+    type: int
+    required: true
+  probe:
+    description: A handshake that shows whether a process answers.
+    type: dict
+    required: true
+  headers:
+    description: Further headers of the handshake. They may hold secrets.
+    type: dict
+    required: true
+  run:
+    description:
+      - This run of C(ansible-playbook). C(id) tells it from all others, C(who) names its user and host.
+      - The host's lock belongs to it.
+    type: dict
+    required: true
+  ended:
+    description: Id of a run that is known to have ended without giving the lock back.
+    type: str
+    default: ""
+"""
+
+EXAMPLES = r"""
+---
+# The action websockets.deploy.plan runs this module. A task of a playbook never does.
+- name: Look at the host
+  websockets.deploy.observe:
+    app: echo
+    user: ws-echo
+    python: /usr/bin/python3
+    site:
+      app: echo
+      file: /etc/nginx/conf.d/websockets-echo.conf
+      http_file: /etc/nginx/conf.d/websockets.conf
+      servers: [{kind: app, listen: 127.0.0.1:8080, directive: 127.0.0.1:8080 backlog=4096, names: [localhost]}]
+    minfds: 5120
+    worker_connections: 9216
+    platforms: "{{ __websockets_platforms }}"
+    keep_releases: 5
+    probe: {server_name: localhost, path: /, message: hello, timeout: 30}
+    headers: {}
+    run: {id: control 4711 /root/.ansible/tmp/local4711, who: root@control (process 4711)}
+"""
+
+RETURN = r"""
+---
+host:
+  description: The host as it is. It is missing if another run holds the lock.
+  returned: when the lock was free
+  type: dict
+  sample: {init: systemd, platform: debian-13, python: "3.13", live: 5f2b41c09a7e, serves: true}
+holder:
+  description: The run that holds the lock, with its C(id) and C(who).
+  returned: when another run holds the lock
+  type: dict
+  sample: {id: control 4711 /root/.ansible/tmp/local4711, who: root@control (process 4711)}
+msg:
+  description: The same as a sentence.
+  returned: when another run holds the lock
+  type: str
+  sample: root@control (process 4711) is deploying to this host.
+"""
+
 import os
 from typing import Any
 
@@ -17,27 +132,6 @@ from ..module_utils.release import Release
 from ..module_utils.run import Run
 from ..module_utils.site import Certificate, Site
 from ..module_utils.supervisor import DOWN, Supervisor, SupervisorError
-
-DOCUMENTATION = """
-module: observe
-short_description: Look at a host, and begin a run there
-description:
-  - Returns under C(host) what the plan of a deploy depends on, and what of the host is as it should be already.
-  - Takes the host's lock, so that no other run changes what was seen; that is all it touches. Not in check mode.
-options:
-  app: {description: Name of the app., type: str, required: true}
-  user: {description: User of its processes., type: str, required: true}
-  python: {description: Path of the interpreter for its virtual environment., type: str, required: true}
-  site: {description: "The site, from the action plan.", type: dict, required: true}
-  minfds: {description: File descriptors that a process will need., type: int, required: true}
-  worker_connections: {description: Those that one of nginx's workers will need., type: int, required: true}
-  platforms: {description: "What depends on the distribution, by its ID; packages among it.", type: dict, required: true}
-  keep_releases: {description: Releases to keep on the host., type: int, required: true}
-  probe: {description: "A handshake: host, path, message and timeout.", type: dict, required: true}
-  headers: {description: Further headers of the handshake. May hold secrets., type: dict, required: true}
-  run: {description: The run that looks; id and who., type: dict, required: true}
-  ended: {description: Id of a run that is known to have ended., type: str, default: ""}
-"""
 
 
 def validity(certificate: Certificate | None) -> Validity:

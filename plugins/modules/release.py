@@ -3,6 +3,115 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+---
+module: release
+short_description: Put the code and the packages of a release in place
+version_added: 1.0.0
+description:
+  - This module builds the release beside its place and renames it. A half-built release never has the final name.
+  - It copies the files that an earlier release has from there. If such a file is not what it should be, nothing is built.
+  - Releases that need the same packages share one virtual environment.
+  - An action plugin of the same name runs on the control node. A task gives it C(host), the host as the action
+    M(websockets.deploy.plan) has seen it. From that the action makes the options O(archive), O(files), O(live_files)
+    and O(live), and it sends the host an archive of the files that the host does not have.
+  - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
+author: The authors of this repository (!UNKNOWN)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+  - ansible.builtin.action_common_attributes.flow
+attributes:
+  action:
+    support: full
+  async:
+    support: none
+  bypass_host_loop:
+    support: none
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  platform:
+    support: full
+    platforms: debian
+options:
+  release:
+    description: The release, as the action M(websockets.deploy.plan) returns it.
+    type: dict
+    required: true
+  code:
+    description: Where the code is on the control node, as the action M(websockets.deploy.plan) returns it.
+    type: dict
+    required: true
+  archive:
+    description: Archive of the files that no earlier release has. The action sets it.
+    type: path
+  files:
+    description: The files of the code with their digests, by their paths. The action sets it.
+    type: dict
+    required: true
+  live_files:
+    description: The same for the live release, to show the difference. The action sets it.
+    type: dict
+    required: true
+  live:
+    description: Id of the live release. The action sets it.
+    type: str
+    required: true
+  program:
+    description: Supervisor's configuration of the release.
+    type: str
+    required: true
+  script:
+    description: Script that starts one process. It may hold secrets.
+    type: str
+    required: true
+  run:
+    description:
+      - This run of C(ansible-playbook), as the action M(websockets.deploy.plan) returns it.
+      - The host's lock belongs to it.
+    type: dict
+    required: true
+  python:
+    description: Interpreter that makes the virtual environment.
+    type: str
+    required: true
+  pip_args:
+    description: Further arguments of C(pip install).
+    type: list
+    elements: str
+    default: []
+  pip_index_url:
+    description: The package index that pip uses instead of its own. It may hold a password.
+    type: str
+    default: ""
+"""
+
+EXAMPLES = r"""
+---
+- name: Put the release in place
+  websockets.deploy.release:
+    release: "{{ __websockets_release }}"
+    run: "{{ __websockets_plan.run }}"
+    code: "{{ __websockets_plan.code }}"
+    host: "{{ __websockets_plan.host }}"
+    program: "{{ lookup('ansible.builtin.template', 'program.conf.j2') }}"
+    script: "{{ lookup('ansible.builtin.template', 'run.j2') }}"
+    python: /usr/bin/python3
+"""
+
+RETURN = r"""
+---
+differing:
+  description:
+    - Paths of the files that are not what they should be. Nothing has been built.
+    - The action sends all files then. A task sees this only as a warning.
+  returned: when an earlier release has been edited on the host
+  type: list
+  elements: str
+  sample: [app.py]
+"""
+
 import json
 import os
 import pwd
@@ -17,29 +126,6 @@ from ..module_utils import lock
 from ..module_utils import release as releases
 from ..module_utils.record import from_dict, to_dict
 from ..module_utils.release import Release, Stored
-
-DOCUMENTATION = """
-module: release
-short_description: Put a release's code and packages in place
-description:
-  - Builds the release beside its place and renames it, so that a half-built one never exists under its final name.
-  - Files that an earlier release has as well are copied from there. If one is not what it should be, nothing is built
-    and C(differing) has its path.
-  - Its virtual environment is shared by all releases that need the same packages.
-options:
-  release: {description: The release, from the action plan., type: dict, required: true}
-  code: {description: Where the code is on the control node, from the action plan., type: dict, required: true}
-  archive: {description: Archive of the files that no earlier release has; the action plugin sends it., type: path}
-  files: {description: "The code's files and their digests; the action plugin fills it in.", type: dict, required: true}
-  live_files: {description: The same of the live release, for the diff., type: dict, required: true}
-  live: {description: Id of the live release., type: str, required: true}
-  program: {description: Supervisor's section of the release., type: str, required: true}
-  script: {description: Script that starts one process. May hold secrets., type: str, required: true}
-  run: {description: The run, from the action plan., type: dict, required: true}
-  python: {description: Interpreter to make the virtual environment with., type: str, required: true}
-  pip_args: {description: Further arguments of pip install., type: list, elements: str, default: []}
-  pip_index_url: {description: Package index., type: str, default: ""}
-"""
 
 
 def build(module: AnsibleModule, release: Release) -> list[str]:

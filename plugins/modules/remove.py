@@ -3,6 +3,53 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+---
+module: remove
+short_description: Take an app out of nginx
+version_added: 1.0.0
+description:
+  - This module has nginx test its whole configuration without the app's site, then removes the site and reloads nginx.
+    Open connections stay.
+  - It removes the certificate that the role has made or got for the app.
+  - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
+author: The authors of this repository (!UNKNOWN)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  platform:
+    support: full
+    platforms: debian
+options:
+  run:
+    description:
+      - This run of C(ansible-playbook), as the action M(websockets.deploy.plan) returns it.
+      - The host's lock belongs to it.
+    type: dict
+    required: true
+  site:
+    description: The app's site, as the action M(websockets.deploy.plan) returns it.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+---
+- name: Take the app out of nginx
+  websockets.deploy.remove:
+    run: "{{ __websockets_plan.run }}"
+    site: "{{ __websockets_plan.site }}"
+"""
+
+RETURN = r"""
+---
+# Nothing beside changed and diff.
+"""
+
 import glob
 import os
 
@@ -11,17 +58,6 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import acme, lock, nginx, paths
 from ..module_utils.record import from_dict
 from ..module_utils.site import Site
-
-DOCUMENTATION = """
-module: remove
-short_description: Take an app out of nginx
-description:
-  - nginx tests its whole configuration without the app's site, before the site goes. Open connections stay.
-  - The certificate that the role has made or got for the app goes with it.
-options:
-  run: {description: The run, from the action plan., type: dict, required: true}
-  site: {description: "The site, from the action plan.", type: dict, required: true}
-"""
 
 
 def main() -> None:

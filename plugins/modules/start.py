@@ -3,6 +3,68 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+---
+module: start
+short_description: Start a release beside what runs, and wait until each of its processes answers
+version_added: 1.0.0
+description:
+  - This module adds the release's Supervisor program by name, and asks each of its sockets for a WebSocket handshake.
+  - If a process of a new release does not answer, the module removes the program again and fails.
+  - If a process of the live release does not answer, the module restarts that process.
+  - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
+author: The authors of this repository (!UNKNOWN)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    support: full
+    platforms: debian
+options:
+  release:
+    description: The release, as the action M(websockets.deploy.plan) returns it.
+    type: dict
+    required: true
+  run:
+    description:
+      - This run of C(ansible-playbook), as the action M(websockets.deploy.plan) returns it.
+      - The host's lock belongs to it.
+    type: dict
+    required: true
+  minfds:
+    description: Number of file descriptors that supervisord's processes need.
+    type: int
+    required: true
+  probe:
+    description: The handshake, as the action M(websockets.deploy.plan) returns it.
+    type: dict
+    required: true
+  headers:
+    description: Further headers of the handshake. They may hold secrets.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+---
+- name: Start the release and wait until every process answers
+  websockets.deploy.start:
+    release: "{{ __websockets_release }}"
+    run: "{{ __websockets_plan.run }}"
+    minfds: 5120
+    probe: "{{ __websockets_plan.probe }}"
+    headers: {}
+"""
+
+RETURN = r"""
+---
+# Nothing beside changed.
+"""
+
 import os
 import time
 from collections.abc import Mapping
@@ -16,21 +78,6 @@ from ..module_utils.probe import Probe
 from ..module_utils.record import from_dict
 from ..module_utils.release import Process, Release
 from ..module_utils.supervisor import DOWN, FAILED, Supervisor, SupervisorError
-
-DOCUMENTATION = """
-module: start
-short_description: Start a release beside what runs, and wait until each of its processes answers
-description:
-  - Adds the release's Supervisor program by name and asks each socket for a WebSocket handshake.
-  - If one of them does not answer, the program is removed again and the module fails.
-  - Of a live release, processes that do not answer are restarted.
-options:
-  release: {description: The release, from the action plan., type: dict, required: true}
-  run: {description: The run, from the action plan., type: dict, required: true}
-  minfds: {description: File descriptors that supervisord's processes need., type: int, required: true}
-  probe: {description: "The handshake, from the action plan: host, path, message and timeout.", type: dict, required: true}
-  headers: {description: Further headers of the handshake. May hold secrets., type: dict, required: true}
-"""
 
 
 def start(supervisor: Supervisor, release: Release) -> bool:

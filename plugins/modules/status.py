@@ -3,6 +3,87 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+---
+module: status
+short_description: Tell what runs of every app on a host
+version_added: 1.0.0
+description:
+  - This module tells for every app of the role which release is live, how its processes are, which releases still
+    drain, when the certificate ends, and which releases a rollback could go back to. It changes nothing.
+  - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
+author: The authors of this repository (!UNKNOWN)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    support: full
+    platforms: debian
+options: {}
+"""
+
+EXAMPLES = r"""
+---
+- name: Look at the apps
+  websockets.deploy.status:
+  register: found
+
+- name: Say what runs
+  ansible.builtin.debug:
+    msg: "{{ found.text }}"
+"""
+
+RETURN = r"""
+---
+apps:
+  description: The apps of this host.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    app:
+      description: Name of the app.
+      type: str
+      sample: echo
+    live:
+      description: Id of the live release; empty if there is none.
+      type: str
+      sample: 5f2b41c09a7e
+    since:
+      description: When the live release got the traffic, in the host's time.
+      type: str
+      sample: "2026-01-31 12:00:00"
+    processes:
+      description: The processes of the live release.
+      type: list
+      elements: dict
+      sample: [{name: echo_00, state: RUNNING, pid: 4711, uptime: 3600, restarts: 0, connections: 12}]
+    draining:
+      description: Releases without new traffic whose processes still run, each with its C(release) and C(processes).
+      type: list
+      elements: dict
+      sample: []
+    certificate:
+      description: Its C(path), C(until) when it is valid, and its C(problem), if any; empty without TLS.
+      type: dict
+      sample: {path: /etc/nginx/websockets/echo.crt, until: "2027-01-31 12:00:00", problem: ""}
+    previous:
+      description: Releases that a rollback could go back to, each with C(since) when it got the traffic.
+      type: list
+      elements: dict
+      sample: [{release: 1d0c8e77b3f2, since: "2026-01-30 12:00:00"}]
+text:
+  description: The same as lines of text.
+  returned: success
+  type: list
+  elements: str
+  sample: ["echo: 5f2b41c09a7e live since 2026-01-31 12:00:00"]
+"""
+
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,14 +94,6 @@ from ..module_utils import paths, recorded, tls, unix
 from ..module_utils import release as releases
 from ..module_utils.release import Release
 from ..module_utils.supervisor import Supervisor, SupervisorError
-
-DOCUMENTATION = """
-module: status
-short_description: Tell what runs of every app on a host
-description:
-  - Returns C(apps), a list of dicts, and C(text), the same for people. Changes nothing.
-options: {}
-"""
 
 
 def status(app: str, supervisor: Supervisor) -> dict[str, Any]:

@@ -3,19 +3,52 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+---
+module: unlock
+short_description: End a run on a host before its last step
+version_added: 1.0.0
+description:
+  - This module gives the host's lock back after a run that stops before its last step, so that other runs need not wait.
+  - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
+author: The authors of this repository (!UNKNOWN)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    support: full
+    platforms: debian
+options:
+  run:
+    description:
+      - This run of C(ansible-playbook), as the action M(websockets.deploy.plan) returns it.
+      - The host's lock belongs to it.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+---
+# The action websockets.deploy.plan runs this module. A task of a playbook never does.
+- name: End the run on this host
+  websockets.deploy.unlock:
+    run: "{{ __websockets_plan.run }}"
+"""
+
+RETURN = r"""
+---
+# Nothing beside changed.
+"""
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import lock
 from ..module_utils.record import from_dict
 from ..module_utils.run import Run
-
-DOCUMENTATION = """
-module: unlock
-short_description: End a run on a host before its last task
-description: Other runs need not wait for one that has stopped in preflight.
-options:
-  run: {description: The run, from the action plan., type: dict, required: true}
-"""
 
 
 def main() -> None:
