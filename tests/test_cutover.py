@@ -186,8 +186,9 @@ def test_a_site_that_nginx_refuses_replaces_nothing(started, cut_over, nginx_fol
 def test_lines_of_the_users_own_that_nginx_refuses_replace_nothing(started, cut_over, nginx_folder, port):
     cut_over(started(1))
     before = configuration(nginx_folder)
-    for lines in ({"nginx_server": "lisen 80;"}, {"nginx_locations": {"/a": "retrun 204;"}}, {"nginx_server": "}"}):
-        done = cut_over(started(2, **lines))
+    refused = ({"nginx_server": "lisen 80;"}, {"nginx_locations": {"/a": "retrun 204;"}}, {"nginx_server": "}"})
+    for number, lines in enumerate(refused, 2):
+        done = cut_over(started(number, **lines))
         assert done["msg"].startswith("nginx refuses the new configuration; the working one is untouched:\n")
         assert configuration(nginx_folder) == before
     through(port)

@@ -1,5 +1,6 @@
 """The client of supervisord's interface, with a real supervisord."""
 
+import dataclasses
 import os
 import resource
 import sys
@@ -47,7 +48,7 @@ def pids(client, name):
 
 
 def as_release(name, path, sockets):
-    return {"program": name, "program_file": str(path), "sockets": str(sockets)}
+    return dataclasses.replace(Release.of(name, "0"), program=name, program_file=str(path), sockets=str(sockets))
 
 
 def test_nobody_answers(host):
@@ -170,7 +171,7 @@ def test_the_release_that_gets_no_traffic_is_found_by_its_file(running, host):
     )
     (identity,) = release.programs("chat")
     old = Release.of("chat", identity)
-    running.add(old["program"])
+    running.add(old.program)
     running.retire(old)
     assert release.programs("chat") == []
-    assert running.processes(old["program"]) == {}
+    assert running.processes(old.program) == {}

@@ -331,7 +331,7 @@ def test_tmpfiles_are_the_releases_folders(inputs):
         release["logs"],
     ):
         assert modes[folder][1] == "root", "the app must not be able to replace its own code"
-    assert modes[release["run"]] == ("2750", release["user"], "www-data")
+    assert modes[release["runtime"]] == ("2750", release["user"], "www-data")
 
 
 def test_the_init_script_is_one_for_the_real_shell(tmp_path):
