@@ -28,6 +28,8 @@ LINTERS = {
     "variables.md": [sys.executable, "docs/variables.py", "--check"],
     "benchmarks": [sys.executable, "benchmarks/report.py", "--check"],
 }
+# Many tests wait for a program that they have started: more workers than cores. A file is one worker's, as its fixtures are.
+UNIT = [sys.executable, "-m", "pytest", "tests", "-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadfile"]
 ENGINE = [sys.executable, "molecule/hosts/engine.py"]
 
 
@@ -94,7 +96,7 @@ def lint(counts):
 
 
 def unit(counts):
-    passed, counted = run_with_pytest(counts, "unit", [sys.executable, "-m", "pytest", "tests"])
+    passed, counted = run_with_pytest(counts, "unit", UNIT)
     if not passed and not counted:
         counts.add(False)
 
