@@ -1,8 +1,10 @@
 """Real programs for the tests, each on files of its own: nothing of the machine's is read or touched."""
 
 import contextlib
+import fcntl
 import os
 import platform
+import random
 import re
 import shutil
 import signal
@@ -18,6 +20,7 @@ import hypothesis
 import hypothesis.configuration
 import pytest
 import role
+import yaml
 from ansible_collections.websockets.deploy.plugins.module_utils import handshake, nginx, paths, supervisor
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 
@@ -25,6 +28,9 @@ hypothesis.configuration.set_hypothesis_home_dir(role.ROOT / ".pytest_cache" / "
 # The same examples every time: a red run stays red until something changes.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("tests")
+
+# Each of a thousand plans reads the argument specs; libyaml does it in a tenth of the time, where PyYAML has it.
+yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def pytest_configure(config):
@@ -44,6 +50,28 @@ def short_path():
     """A temporary folder whose name leaves room for Unix sockets: their paths have at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="ws-", dir="/tmp") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    """Return a TCP port of 127.0.0.1 that is free until it is used, as a function.
+
+    A port of the kernel's own choice is soon another worker's or a client's. These are below the kernel's range, and each
+    of xdist's workers has its share of them.
+    """
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = list(range(10000 + worker, end, workers))
+    random.Random(os.getpid()).shuffle(ports)  # the tests of another checkout may run at the same time
+
+    def choose():
+        while True:
+            port = ports.pop()
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                return port
+
+    return choose
 
 
 @pytest.fixture
@@ -125,11 +153,12 @@ def nginx_package(request):
     try:
         system = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
         place = Path(request.config.cache.mkdir("nginx")) / f"{system}-{platform.machine()}"
-        if not place.exists():
-            with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
-                _fetch_nginx(Path(scratch))
-                # Of two runs at once, the second finds the work done.
-                with contextlib.suppress(FileExistsError):
+        with open(place.parent / "lock", "w") as lock_file:
+            # Of several workers at once, the others find the work done.
+            fcntl.flock(lock_file, fcntl.LOCK_EX)
+            if not place.exists():
+                with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+                    _fetch_nginx(Path(scratch))
                     (Path(scratch) / "root").rename(place)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.fail(f"{_REMEDY}\n{error}\n{getattr(error, 'stderr', '')}", pytrace=False)
@@ -189,13 +218,12 @@ def nginx_folder(nginx_package, short_path, monkeypatch):
 
 
 @pytest.fixture
-def served(nginx_folder, host, eventually):
+def served(nginx_folder, host, eventually, free_port):
     """Put an app behind an nginx with the role's own configuration, and return how to reach and to watch both."""
     with contextlib.ExitStack() as stack:
 
         def serve(app=role.ECHO / "app.py", numprocs=2, **inputs):
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
+            port = free_port()
             planned = role.plan(listen=f"127.0.0.1:{port}", numprocs=numprocs, **inputs)
             os.makedirs(planned["release"]["live_link"])
             log = stack.enter_context(open(host / "app.log", "w+"))

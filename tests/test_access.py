@@ -232,10 +232,8 @@ def test_who_is_not_authorized_does_not_reach_the_app(tell, authorizer):
         proof(ask.site)
 
 
-def test_nobody_comes_in_while_the_authorizer_is_silent(tell):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    assert tell(auth_request=f"http://127.0.0.1:{port}/check")() == 500
+def test_nobody_comes_in_while_the_authorizer_is_silent(tell, free_port):
+    assert tell(auth_request=f"http://127.0.0.1:{free_port()}/check")() == 500
 
 
 # Limits

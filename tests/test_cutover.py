@@ -23,9 +23,8 @@ start = load("modules/start")
 
 
 @pytest.fixture
-def port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+def port(free_port):
+    return free_port()
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def started(running_nginx, port, capsys):
             "command": f"{sys.executable} app.py {{socket}}",
             "numprocs": 2,
             "gate_message": "hello",
-            "gate_timeout": 2,
+            "gate_timeout": 20,
         }
         given |= {"environment": {"NUMBER": number}, "listen": f"127.0.0.1:{port}", "user": "nobody-yet", **inputs}
         made = plan(**given)

@@ -44,10 +44,15 @@ def test_the_program_in_the_way_is_named(taken, my_name, address):
     assert neighbours.listener(f"{address}{taken}") == my_name
 
 
+<<<<<<< HEAD
 def test_a_free_port_is_nobodys(taken):
     with socket.create_server(("127.0.0.1", 0)) as other:
         free = other.getsockname()[1]
     assert neighbours.listener(f"127.0.0.1:{free}") == ""
+=======
+def test_a_free_port_is_nobodys(taken, free_port):
+    assert observe.listener(f"127.0.0.1:{free_port()}") == ""
+>>>>>>> speed
     # The same port of another address is free as well.
     assert neighbours.listener(f"127.0.0.2:{taken}") == ""
 

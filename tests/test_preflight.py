@@ -74,12 +74,11 @@ def places():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, free_port):
     """One ansible-playbook for all cases. A check: should the plan let one pass, this machine is still not deployed to."""
     folder = tmp_path_factory.mktemp("preflight")
-    with socket.create_server(("127.0.0.1", 0)) as mine, socket.create_server(("127.0.0.1", 0)) as other:
-        free = other.getsockname()[1]
-        other.close()
+    with socket.create_server(("127.0.0.1", 0)) as mine:
+        free = free_port()
         taken = f"127.0.0.1:{mine.getsockname()[1]}"
         hosts = {name: given for name, (given, _) in (CASES | TYPES).items()}
         hosts["port"] = {"websockets_listen": taken}

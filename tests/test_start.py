@@ -228,6 +228,9 @@ HALF = "import os\nif os.environ['SUPERVISOR_PROCESS_NAME'] != 'echo_00': raise 
     f"exec(open('{ECHO}/app.py').read())"
 )
 
+# Seconds in which an app that works is up on a machine with much else to do, and supervisord has not given up a crashing one.
+GATE = 4
+
 FAILING = {
     "crashes at once": (
         CRASHES,
@@ -261,7 +264,7 @@ def test_a_release_that_fails_its_gate_leaves_nothing_behind(planned, start_modu
     serving = planned()
     start_module(serving)
     before = pids(serving)
-    made = planned(code, gate_timeout=1)
+    made = planned(code, gate_timeout=GATE)
     failed = start_module(made)
     bad = made["release"]
     assert failed["failed"]
@@ -309,7 +312,7 @@ def test_the_headers_of_the_gate_are_sent(planned, start_module):
     code = f"source = open('{ECHO}/app.py').read()\n" + (
         'exec(source.replace(\'if request.path == "/healthz":\', \'if request.headers["X-Token"] != "t":\'))'
     )
-    made = planned(code, gate_timeout=1)
+    made = planned(code, gate_timeout=GATE)
     refused = start_module(made, headers={"X-Token": "wrong"})
     assert "refused the handshake: HTTP/1.1 200 OK" in refused["msg"]
     assert start_module(made, headers={"X-Token": "t"})["changed"] is True

@@ -182,9 +182,8 @@ def test_status_tells_when_the_certificate_ends(nginx_folder, tmp_path):
 
 
 @pytest.fixture
-def plain_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+def plain_port(free_port):
+    return free_port()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ LINTERS = {
     "ansible-lint": ["ansible-lint", "--offline", "--profile", "production"],
     "yamllint": ["yamllint", "--strict", "."],
     "sanity": [sys.executable, "bin/lib/sanity.py"],
+    "types": ["mypy"],
     "ruff check": ["ruff", "check"],
     "ruff format": ["ruff", "format", "--check"],
     "shellcheck": ["shellcheck", *SHELL_SCRIPTS],
@@ -34,6 +35,8 @@ LINTERS = {
     ],
     "benchmarks": [sys.executable, "benchmarks/report.py", "--check"],
 }
+# Many tests wait for a program that they have started: more workers than cores. A file is one worker's, as its fixtures are.
+UNIT = [sys.executable, "-m", "pytest", "tests", "-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadfile"]
 ENGINE = [sys.executable, "molecule/hosts/engine.py"]
 
 
@@ -100,7 +103,7 @@ def lint(counts):
 
 
 def unit(counts):
-    passed, counted = run_with_pytest(counts, "unit", [sys.executable, "-m", "pytest", "tests"])
+    passed, counted = run_with_pytest(counts, "unit", UNIT)
     if not passed and not counted:
         counts.add(False)
 

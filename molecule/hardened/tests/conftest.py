@@ -13,7 +13,7 @@ import pytest
 import testinfra
 from websockets.asyncio.client import connect
 
-# What an address may have of handshakes, by default: a second, and after a while without any (README.md).
+# What an address may have of handshakes, by default: a second, and after a while without any (docs/access.md).
 RATE, AT_ONCE = 50, 512
 PORTS = {"https": 443, "http": 80}
 CROWD = pathlib.Path(__file__).parents[1] / "crowd.py"
