@@ -38,8 +38,8 @@ WAYS = ("project", "usual")
 class Deploy:
     """One way to deploy an app from a folder to hosts of an inventory."""
 
-    def __init__(self, way, inventory, limit, folder):
-        self.way, self.inventory, self.limit, self.folder = way, inventory, limit, folder
+    def __init__(self, way, inventory, limit, folder, project=PROJECT):
+        self.way, self.inventory, self.limit, self.folder, self.project = way, inventory, limit, folder, project
         self.codes = itertools.count(1)
 
     def first(self):
@@ -50,7 +50,7 @@ class Deploy:
         if self.way == "usual":
             given = {"src": str(self.folder), "app_port": 8092}
             return play(HERE / "usual/site.yml", self.inventory, self.limit, **given)
-        return play(PROJECT / "playbooks/site.yml", self.inventory, self.limit, **self.inputs)
+        return play(self.project / "playbooks/site.yml", self.inventory, self.limit, self.project, **self.inputs)
 
     def code(self):
         self.write(next(self.codes))
@@ -60,7 +60,7 @@ class Deploy:
         if self.way == "usual":
             self.write(next(self.codes))  # as much work as the code before, and never the same twice
             return self.noop()
-        return play(PROJECT / "playbooks/rollback.yml", self.inventory, self.limit, **self.inputs)
+        return play(self.project / "playbooks/rollback.yml", self.inventory, self.limit, self.project, **self.inputs)
 
     @property
     def inputs(self):
@@ -79,11 +79,11 @@ class Deploy:
         (self.folder / "app.py").write_text(f"{app}\n# {self.way} {code}\n")
 
 
-def play(playbook, inventory, limit, **variables):
-    """Run a playbook; return its seconds, its CPU time here, and ok and changed of its recap for one host."""
+def play(playbook, inventory, limit, project=PROJECT, **variables):
+    """Run a playbook of a checkout; return its seconds, its CPU time here, and ok and changed of its recap for one host."""
     command = [BIN / "ansible-playbook", f"--inventory={inventory}", f"--limit={limit}"]
     command += ["--extra-vars", json.dumps(variables), playbook]
-    settings = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    settings = {"ANSIBLE_CONFIG": str(project / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
     seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -167,13 +167,3 @@ def pictures():
     found = results["summary"]
     made = {"throughput": throughput, "idle": memory, "under_load": deploy}
     return {FOLDER / f"{part}.svg": draw(found, results) for part, draw in made.items() if part in found}
-
-
-def write():
-    FOLDER.mkdir(exist_ok=True)
-    for path, picture in pictures().items():
-        path.write_text(picture)
-
-
-if __name__ == "__main__":
-    write()

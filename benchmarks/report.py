@@ -1,4 +1,4 @@
-"""The figures of README.md and docs/performance.md, from benchmarks/results.json: ``report.py [--check]``.
+"""The figures of README.md and docs/performance.md, from benchmarks/results.json.
 
 A table or a list replaces what stands between its two marker comments. Standard library only.
 """
@@ -372,27 +372,3 @@ def documents():
     """Return {path: its text with the tables of results.json}."""
     made = tables(json.loads(RESULTS.read_text()))
     return {path: fill(path.read_text(), made) for path in DOCUMENTS if path.exists()}
-
-
-def write():
-    for path, text in documents().items():
-        path.write_text(text)
-
-
-def main():
-    if "--check" not in sys.argv:
-        return write()
-    import plots
-
-    wanted = {**documents(), **plots.pictures()}
-    stale = [
-        str(path.relative_to(ROOT)) for path, text in wanted.items() if not path.exists() or path.read_text() != text
-    ]
-    if stale:
-        sys.exit(
-            f"Not as benchmarks/results.json says: {', '.join(stale)}. Run: python benchmarks/report.py; python benchmarks/plots.py"
-        )
-
-
-if __name__ == "__main__":
-    main()

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import time
 
+import figures
 import hosts
-import plots
 import report
 import under_load
 
@@ -80,8 +80,7 @@ def main(arguments):
         path.unlink(missing_ok=True)
     results = measure(parts, quick, path)
     if not quick:
-        report.write()
-        plots.write()
+        figures.write()
     print("\n\n".join(report.tables(results).values()))
 
 

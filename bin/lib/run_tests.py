@@ -33,7 +33,7 @@ LINTERS = {
         "-c",
         "antsibull-changelog lint && antsibull-changelog generate --output /dev/stdout | diff CHANGELOG.md -",
     ],
-    "benchmarks": [sys.executable, "benchmarks/report.py", "--check"],
+    "benchmarks": [sys.executable, "benchmarks/figures.py", "--check"],
 }
 # Many tests wait for a program that they have started: more workers than cores. A file is one worker's, as its fixtures are.
 UNIT = [sys.executable, "-m", "pytest", "tests", "-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadfile"]
