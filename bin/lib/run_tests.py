@@ -1,5 +1,8 @@
 """What bin/test runs, part by part, and the count at its end. bin/test says how to call it."""
 
+import collections
+import concurrent.futures
+import contextlib
 import hashlib
 import os
 import shutil
@@ -7,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -40,18 +44,33 @@ UNIT = [sys.executable, "-m", "pytest", "tests", "-n", str(2 * (os.cpu_count() o
 ENGINE = [sys.executable, "molecule/hosts/engine.py"]
 
 
-class Counts:
-    """A linter counts as one, a scenario's run as one, and each pytest test as one."""
+# They measure: nothing else runs beside them. All others run beside each other, and beside lint and unit.
+ALONE = {"faults", "hardened", "rollout"}
+SIDE_BY_SIDE = (os.cpu_count() or 1) + 1
+FULL = "TESTS_FULL"
 
-    def __init__(self):
-        self.passed = self.failed = self.skipped = 0
+interrupted = threading.Event()
+children = set()
 
-    def add(self, passed):
+
+class Part:
+    """What has a line of its own at the end. A linter counts as one, a scenario's run as one, and each pytest test as one."""
+
+    def __init__(self, title, work, *arguments):
+        self.title, self.work, self.arguments = title, work, arguments
+        self.passed = self.failed = self.skipped = self.seconds = 0
+        self.out = sys.stdout
+
+    def __call__(self, out=sys.stdout):
+        self.out, started = out, time.monotonic()
+        self.work(self, *self.arguments)
+        self.seconds = time.monotonic() - started
+
+    def count(self, passed):
         self.passed += passed
         self.failed += not passed
-        return passed
 
-    def add_pytest(self, junit):
+    def count_pytest(self, junit):
         suites = ET.parse(junit).getroot().iter("testsuite") if junit.exists() else []
         for suite in suites:
             tests, skipped = int(suite.get("tests")), int(suite.get("skipped"))
@@ -60,52 +79,93 @@ class Counts:
             self.failed += failed
             self.skipped += skipped
 
-    def __str__(self):
-        return f"{self.passed} passed, {self.failed} failed" + (f", {self.skipped} skipped" if self.skipped else "")
+    def say(self, line):
+        print(line, file=self.out, flush=True)
+
+    def run(self, title, command, **env):
+        self.say(f"\n== {title}")
+        started = time.monotonic()
+        # A process group of its own, so that an interruption can reach all of it and be waited for.
+        child = subprocess.Popen(
+            command,
+            env={**os.environ, **env},
+            process_group=0,
+            stdin=subprocess.DEVNULL,
+            stdout=self.out,
+            stderr=subprocess.STDOUT,
+        )
+        children.add(child)
+        try:
+            passed = not child.wait()
+        except KeyboardInterrupt:
+            stop(child)
+            raise
+        finally:
+            children.discard(child)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        self.say(f"== {title}: {'passed' if passed else 'FAILED'} in {time.monotonic() - started:.0f} s")
+        return passed
+
+    def run_pytest(self, title, command, **env):
+        """Run what runs pytest, and count its tests. Return whether all is well, and whether a failed test says why not."""
+        with tempfile.TemporaryDirectory() as folder:
+            junit = Path(folder) / "junit.xml"
+            passed = self.run(title, command, PYTEST_ADDOPTS=f"--junitxml={junit}", **env)
+            self.count_pytest(junit)
+            return passed, self.failed > 0
 
 
-def run(title, command, **env):
-    print(f"\n== {title}", flush=True)
-    started = time.monotonic()
-    # A process group of its own, so that an interruption can reach all of it and be waited for.
-    child = subprocess.Popen(command, env={**os.environ, **env}, process_group=0, stdin=subprocess.DEVNULL)
-    try:
-        passed = not child.wait()
-    except KeyboardInterrupt:
-        stop(child)
-        raise
-    print(f"== {title}: {'passed' if passed else 'FAILED'} in {time.monotonic() - started:.0f} s", flush=True)
-    return passed
+def counts(parts):
+    passed, failed, skipped = (sum(getattr(part, name) for part in parts) for name in ("passed", "failed", "skipped"))
+    return f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
 
 
 def stop(child):
     for sign in (signal.SIGINT, signal.SIGKILL):
-        os.killpg(child.pid, sign)
-        try:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            continue
 
 
-def run_with_pytest(counts, title, command, **env):
-    """Run what runs pytest, and count its tests. The run itself counts if it fails without a failed test."""
-    with tempfile.TemporaryDirectory() as folder:
-        junit = Path(folder) / "junit.xml"
-        failed_before = counts.failed
-        passed = run(title, command, PYTEST_ADDOPTS=f"--junitxml={junit}", **env)
-        counts.add_pytest(junit)
-        return passed, counts.failed > failed_before
+def run_beside_each_other(parts):
+    """Run the parts, some at a time; print what each has said when it ends."""
+
+    def work(part):
+        with tempfile.TemporaryFile("w+") as out:
+            try:
+                if not interrupted.is_set():
+                    part(out)
+            finally:
+                out.seek(0)
+                said.append(out.read())
+
+    said = collections.deque()
+    print("\n== beside each other:", *(part.title for part in parts), flush=True)
+    with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        runs = [pool.submit(work, part) for part in parts]
+        try:
+            for run in concurrent.futures.as_completed(runs):
+                print(said.popleft(), end="", flush=True)
+                run.result()
+        except BaseException:
+            # The pool then waits for the threads, and they remove their hosts.
+            interrupted.set()
+            with concurrent.futures.ThreadPoolExecutor() as stoppers:
+                stoppers.map(stop, list(children))
+            raise
 
 
-def lint(counts):
+def lint(part):
     for name, command in LINTERS.items():
-        counts.add(run(f"lint: {name}", command))
+        part.count(part.run(f"lint: {name}", command))
 
 
-def unit(counts):
-    passed, counted = run_with_pytest(counts, "unit", UNIT)
+def unit(part):
+    passed, counted = part.run_pytest("unit", UNIT)
     if not passed and not counted:
-        counts.add(False)
+        part.count(False)
 
 
 def scenarios():
@@ -127,45 +187,59 @@ def molecule_env(scenario):
     }
 
 
-def molecule(counts, only=None):
-    for scenario in [only] if only else scenarios():
-        env = molecule_env(scenario)
-        ended = False
-        try:
-            passed, counted = run_with_pytest(
-                counts, f"molecule: {scenario}", molecule_command(scenario, "test"), **env
-            )
-            ended = passed
-            if passed or not counted:
-                counts.add(passed)
-        finally:
-            # Molecule removes its hosts after a failed step, but not when it is interrupted.
-            if not ended:
-                subprocess.run(molecule_command(scenario, "destroy"), env={**os.environ, **env}, capture_output=True)
-            shutil.rmtree(env["MOLECULE_EPHEMERAL_DIRECTORY"], ignore_errors=True)
+def molecule(part, scenario):
+    env = molecule_env(scenario)
+    ended = False
+    try:
+        passed, counted = part.run_pytest(f"molecule: {scenario}", molecule_command(scenario, "test"), **env)
+        ended = passed
+        if passed or not counted:
+            part.count(passed)
+    finally:
+        # Molecule removes its hosts after a failed step, but not when it is interrupted.
+        if not ended:
+            subprocess.run(molecule_command(scenario, "destroy"), env={**os.environ, **env}, capture_output=True)
+        shutil.rmtree(env["MOLECULE_EPHEMERAL_DIRECTORY"], ignore_errors=True)
 
 
-def main(part=None, scenario=None, action=None):
-    parts = {"lint": lint, "unit": unit, "molecule": molecule}
-    if part not in {None, *parts} or scenario not in {None, *scenarios()}:
-        sys.exit(f"Usage: bin/test [lint | unit | molecule [{' | '.join(scenarios())} [ACTION]]]")
+def chosen(part, scenario):
+    """Return the parts that run beside each other, and those that run alone."""
+    of_molecule = {name: Part(f"molecule: {name}", molecule, name) for name in scenarios()}
+    if part == "molecule" and scenario:
+        return [], [of_molecule[scenario]]
+    others = {"unit": Part("unit", unit), "lint": Part("lint", lint)}
+    if part in others:
+        return [], [others[part]]
+    beside = [of_molecule[name] for name in of_molecule if name not in ALONE]
+    if not part:
+        beside += others.values()
+    return beside, [of_molecule[name] for name in of_molecule if name in ALONE]
+
+
+def main(*arguments):
+    if "--full" in arguments:
+        os.environ[FULL] = "1"
+    part, scenario, action, *more = [*(word for word in arguments if word != "--full"), None, None, None]
+    if part not in {None, "lint", "unit", "molecule"} or scenario not in {None, *scenarios()} or any(more):
+        sys.exit(f"Usage: bin/test [--full] [lint | unit | molecule [{' | '.join(scenarios())} [ACTION]]]")
     if action:
         env = {**os.environ, **molecule_env(scenario)}
         return subprocess.run(molecule_command(scenario, action), env=env).returncode
-    counts = Counts()
     started = time.monotonic()
+    beside, alone = chosen(part, scenario)
     try:
-        if part in (None, "lint"):
-            lint(counts)
-        if part in (None, "unit"):
-            unit(counts)
-        if part in (None, "molecule"):
-            molecule(counts, scenario)
+        if beside:
+            run_beside_each_other(beside)
+        for one in alone:
+            one()
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The test hosts are removed.")
-    print(f"\nbin/test took {time.monotonic() - started:.0f} s")
-    print(counts)
-    return counts.failed > 0
+    print()
+    for one in [*beside, *alone]:
+        print(f"{one.title:20} {one.seconds:5.0f} s   {counts([one])}")
+    print(f"bin/test took {time.monotonic() - started:.0f} s")
+    print(counts([*beside, *alone]))
+    return any(one.failed for one in [*beside, *alone])
 
 
 if __name__ == "__main__":

@@ -90,8 +90,12 @@ def enter_cgroup2():
 def prepare():
     """Make an engine usable by this process and its children, and return its name."""
     root = os.geteuid() == 0
-    if root and shutil.which("apt-get") and not find_engine():
-        install()
+    if root and shutil.which("apt-get"):
+        with open(Path(__file__).resolve().with_name("Containerfile")) as lock:
+            # Of two scenarios at once, the second one finds it installed.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not find_engine():
+                install()
     if root and not succeeds("prlimit", "--nofile=1048576:1048576", "true"):
         os.environ["CONTAINERS_CONF"] = str(Path(__file__).resolve().with_name("containers.conf"))
     if root and shutil.which("podman") and f" {CGROUP} cgroup2 " not in Path("/proc/mounts").read_text():

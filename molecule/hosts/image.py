@@ -5,6 +5,7 @@ Containerfile changes, so that a run takes seconds and security updates still co
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -71,4 +72,7 @@ if __name__ == "__main__":
     # also when the run is interrupted.
     with contextlib.suppress(PermissionError):  # it leads one already
         os.setsid()
-    print(build(*sys.argv[1:]))
+    with open(HERE / "Containerfile") as lock:
+        # Of two scenarios at once, the second one finds the image made.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        print(build(*sys.argv[1:]))

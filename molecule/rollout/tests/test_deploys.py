@@ -1,5 +1,6 @@
-"""Twenty deploys and rollbacks in a row, while clients come, stay and talk."""
+"""Deploys and rollbacks in a row, while clients come, stay and talk: eight, and twenty with `bin/test --full`."""
 
+import os
 import types
 
 import pytest
@@ -8,8 +9,9 @@ testinfra_hosts = ["ansible://debian13"]
 
 RATE, HELD, DRAIN_RATE, KEEP = 200, 400, 100, 3
 # To deploy a version, to go back to the one before, or, where a version has been already, to go back to it by name.
-WAY = ["v1", "v2", "back", "v3", "v4", "back", "v5", "v6", "back", "v7", "v5"]
-WAY += ["v8", "back", "v9", "v10", "back", "v11", "v12", "back", "v13"]
+WAY = ["v1", "v2", "back", "v3", "v1", "v4", "back", "v5"]
+if os.environ.get("TESTS_FULL"):
+    WAY += ["v6", "back", "v7", "v5", "v8", "back", "v9", "v10", "back", "v11", "v12", "back"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def rollout(host, load, deploy, play, echo, version, nginx, packages, left_over)
 
 
 def test_load_was_there(rollout):
-    assert len(rollout.steps) == 20
+    assert len(rollout.steps) == len(WAY)
     assert rollout.report["summary"]["new_per_second"] >= RATE - 1
     # Each held client was displaced by each step, and only once.
     held = [who for _, _, who in rollout.report["closes"] if who.startswith("held ")]
