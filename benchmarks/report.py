@@ -7,7 +7,6 @@ import json
 import pathlib
 import re
 import statistics
-import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -44,15 +44,8 @@ def test_the_program_in_the_way_is_named(taken, my_name, address):
     assert neighbours.listener(f"{address}{taken}") == my_name
 
 
-<<<<<<< HEAD
-def test_a_free_port_is_nobodys(taken):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        free = other.getsockname()[1]
-    assert neighbours.listener(f"127.0.0.1:{free}") == ""
-=======
 def test_a_free_port_is_nobodys(taken, free_port):
-    assert observe.listener(f"127.0.0.1:{free_port()}") == ""
->>>>>>> speed
+    assert neighbours.listener(f"127.0.0.1:{free_port()}") == ""
     # The same port of another address is free as well.
     assert neighbours.listener(f"127.0.0.2:{taken}") == ""
 
@@ -79,14 +72,14 @@ def test_an_address_of_another_host_is_told():
 
 
 @pytest.fixture
-def etc(tmp_path, monkeypatch):
+def etc(short_path, monkeypatch):
     """Have the module look for files under a temporary folder."""
     for name in ("SRV", "NGINX", "SUPERVISOR"):
-        monkeypatch.setattr(paths, name, f"{tmp_path}{getattr(paths, name)}")
-    monkeypatch.setattr(paths, "drop_in", lambda service: f"{tmp_path}/etc/systemd/system/{service}.conf")
-    (tmp_path / "etc/nginx/conf.d").mkdir(parents=True)
-    (tmp_path / "etc/supervisor/conf.d").mkdir(parents=True)
-    return tmp_path / "etc"
+        monkeypatch.setattr(paths, name, f"{short_path}{getattr(paths, name)}")
+    monkeypatch.setattr(paths, "drop_in", lambda service: f"{short_path}/etc/systemd/system/{service}.conf")
+    (short_path / "etc/nginx/conf.d").mkdir(parents=True)
+    (short_path / "etc/supervisor/conf.d").mkdir(parents=True)
+    return short_path / "etc"
 
 
 def put(etc, recorded_too, **inputs):

@@ -78,11 +78,15 @@ class ActionModule(ActionBase):
             if purpose == "remove":
                 to_be = Release.of(inputs.app, host.live, inputs.user)
             else:
-                stop_at(rules.check_host(inputs, site, host))
+                numprocs = sizing.numprocs(inputs.numprocs, host.cores)
+                stop_at(rules.check_host(inputs, site, host, numprocs))
                 if purpose == "rollback":
                     to_be = rules.go_back(inputs, host)
                 else:
-                    to_be = self._derive(inputs, host, found, requirements, task_vars["role_path"], deployed)
+                    process = json.loads(_read(os.path.join(task_vars["role_path"], release.PROCESS)))
+                    to_be = release.derive(inputs, numprocs, found, requirements, host.python, process)
+                    stop_at(rules.check_paths(inputs, to_be))
+                    stop_at(rules.check_run(inputs, to_be, deployed))
                     deployed = {**deployed, inputs.app: to_be.id}
         except InputError:
             self._execute_module("websockets.deploy.unlock", {"run": to_dict(run)}, task_vars=task_vars)
@@ -162,24 +166,6 @@ class ActionModule(ActionBase):
         if not os.path.isdir(folder):
             raise InputError(problem("websockets_src", inputs.src, remedy))
         return folder
-
-    def _derive(
-        self,
-        inputs: Inputs,
-        host: Host,
-        found: Findings,
-        requirements: str,
-        role: str,
-        deployed: Mapping[str, str],
-    ) -> Release:
-        process = json.loads(_read(os.path.join(role, release.PROCESS)))
-        numprocs = sizing.numprocs(inputs.numprocs, host.cores)
-        derived = release.derive(inputs, numprocs, found, requirements, host.python, process)
-        stop_at(rules.check_paths(inputs, derived))
-        if deployed.get(inputs.app, derived.id) != derived.id:
-            taken = "another app of this run has this name; use another."
-            raise InputError(problem("websockets_app", inputs.app, taken))
-        return derived
 
     def _differing(self, made: Plan, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return those of the host's own files that are not as their templates say."""

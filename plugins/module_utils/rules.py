@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from . import sizing
 from .host import Host
@@ -331,8 +331,16 @@ def check_paths(inputs: Inputs, release: Release) -> list[str]:
     return problems
 
 
-def check_host(inputs: Inputs, site: Site, host: Host) -> list[str]:
-    """Return the problems that only the host can tell."""
+def check_run(inputs: Inputs, release: Release, deployed: Mapping[str, str]) -> list[str]:
+    """Return a problem if this run has given the name to another app, given {app: release} of what it has planned."""
+    problems = _Problems(inputs)
+    if deployed.get(inputs.app, release.id) != release.id:
+        problems.add("app", "another app of this run has this name; use another.")
+    return problems
+
+
+def check_host(inputs: Inputs, site: Site, host: Host, numprocs: int) -> list[str]:
+    """Return the problems that only the host can tell, if it is to run so many processes."""
     problems = _Problems(inputs)
     if not host.platform:
         problems.append("The host's distribution is none that the role knows: use Debian, or one that is made from it.")
@@ -347,8 +355,7 @@ def check_host(inputs: Inputs, site: Site, host: Host) -> list[str]:
         for address, name in sorted(claim.split(" ") for claim in mine & set(theirs)):
             remedy = f"the app {app} has this name at {address} already; use another name, or another port in"
             problems.add("server_name", f"{remedy} websockets_listen.", name)
-    processes = sizing.numprocs(inputs.numprocs, host.cores)
-    for remedy in sizing.shortcomings(inputs.max_connections, processes, host.limits):
+    for remedy in sizing.shortcomings(inputs.max_connections, numprocs, host.limits):
         problems.add("max_connections", remedy)
     return problems
 
