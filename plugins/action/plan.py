@@ -1,4 +1,4 @@
-"""Check every input, look at the host, and make the plan that the rest of the role reads."""
+"""Check every input, look at the host, and make the plan that the other steps of the role read."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from ..module_utils.site import Certificate, Site
 
 try:
     from ansible.template import trust_as_template
-except ImportError:  # meta/runtime.yml says which version it takes; Ansible itself only warns
+except ImportError:  # meta/runtime.yml names the version too, but Ansible only warns
     raise AnsibleError(f"websockets.deploy needs ansible-core 2.19 or newer; this is {__version__}.") from None
 
 
 class ActionModule(ActionBase):
-    """``plan``: looks at the host and returns a :class:`Plan`, and notes which app this run has deployed.
+    """The action ``plan``: it returns a :class:`Plan` as a dictionary, and a fact with the apps that this run deploys.
 
-    ``purpose`` is ``deploy``, or ``rollback`` to a release that is on the host already, or ``remove`` for all of the
-    app's; only a deploy looks at the app's code.
+    ``purpose`` is ``deploy``, ``rollback`` (to a release that is on the host already) or ``remove`` (all releases of the
+    app). Only a deploy reads the app's code.
     """
 
     TRANSFERS_FILES = False
@@ -62,7 +62,7 @@ class ActionModule(ActionBase):
     def make(self, task_vars: dict[str, Any], platforms: dict[str, Any], purpose: str) -> dict[str, Any]:
         """Return the plan as a dictionary.
 
-        :raises InputError: if the inputs cannot be used, on this host or on any
+        :raises InputError: if the role cannot use the inputs, on this host or at all
         """
         inputs = self._inputs(task_vars)
         stop_at(rules.check(inputs))
@@ -123,7 +123,7 @@ class ActionModule(ActionBase):
                 raise InputError(f"{name} cannot be templated: {error}") from None
         empty = [name for name, value in values.items() if value is None]
         stop_at(problem(name, None, "give it a value, or leave it out for its default.") for name in empty)
-        # A module gets them as they are: a string of JSON, from -e name=..., would not be a mapping there.
+        # A module gets the raw value, so -e name='{...}' would give it a string of JSON instead of a mapping.
         stop_at(
             f"{name} is a string: use a mapping, which on the command line is -e '{{\"{name}\": {{...}}}}'."
             for name, option in spec.items()
@@ -147,9 +147,9 @@ class ActionModule(ActionBase):
         return Inputs.of(variables)
 
     def _code(self, inputs: Inputs, task_vars: Mapping[str, Any]) -> tuple[Code, Findings, str]:
-        """Return the app's code, what is in its folder, and the text that decides its packages."""
+        """Return the app's code, the files in its folder, and the text that decides its packages."""
         folder = self._folder(inputs, task_vars)
-        # Read once for all hosts of this task: they get the same code, whatever happens to the folder meanwhile.
+        # One scan for all hosts of this task: they get the same code, even if the folder changes meanwhile.
         scan = source.scan_once(folder, C.DEFAULT_LOCAL_TMP, self._task._uuid)
         found = source.load(scan)
         stop_at(rules.check_source(inputs, found))
@@ -168,7 +168,7 @@ class ActionModule(ActionBase):
         return folder
 
     def _differing(self, made: Plan, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return those of the host's own files that are not as their templates say."""
+        """Return those of the host's own files that differ from their templates."""
         templar = self._templar.copy_with_new_env(available_variables={**task_vars, "__websockets_plan": to_dict(made)})
 
         def differs(file: HostFile) -> bool:
@@ -210,25 +210,23 @@ class ActionModule(ActionBase):
             arguments["ended"] = holder.id
             found = self._execute_module("websockets.deploy.observe", arguments, task_vars=task_vars)
         if "host" not in found:
-            raise AnsibleActionFail(
-                found.get("msg") or f"The host could not be looked at. {found.get('exception', '')}"
-            )
+            raise AnsibleActionFail(found.get("msg") or f"The module observe has failed. {found.get('exception', '')}")
         return from_dict(Host, found["host"])
 
 
 def _with_packages(platforms: Mapping[str, Any], site: Site) -> dict[str, Any]:
-    """Return the platforms, with the packages that this deploy needs on each."""
+    """Return the platforms with the packages that this deploy needs on each of them."""
     further = "acme_packages" if site.certificate and site.certificate.mode == "acme" else ""
     return {name: {**one, "packages": one["packages"] + one.get(further, [])} for name, one in platforms.items()}
 
 
 def _examine(inputs: Inputs, certificate: Certificate) -> Iterable[str]:
-    """Return the problems of a certificate that is in the inputs."""
+    """Return a message for the problem of a certificate in the inputs, none if nginx can use it."""
     with tempfile.TemporaryDirectory(dir=C.DEFAULT_LOCAL_TMP) as folder:
         texts = {"certificate": inputs.tls_certificate, "key": inputs.tls_key}
         files = {what: os.path.join(folder, what) for what in texts}
         for what, text in texts.items():
-            # The folder is nobody else's.
+            # Only this user can read the folder.
             with open(files[what], "w", encoding="utf-8") as file:
                 file.write(text)
         try:
@@ -239,8 +237,8 @@ def _examine(inputs: Inputs, certificate: Certificate) -> Iterable[str]:
 
 
 def _this_run() -> Run:
-    """Return what tells this ansible-playbook from all others: its node, its process and its own temporary folder."""
-    node, pid = platform.node(), os.getppid()  # a task runs in a child
+    """Return this ansible-playbook as a run; its node, process and temporary folder tell it from all others."""
+    node, pid = platform.node(), os.getppid()  # a task runs in a child of ansible-playbook
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
@@ -249,7 +247,7 @@ def _this_run() -> Run:
 
 
 def _has_ended(holder: Run) -> bool:
-    """Tell whether a run was this node's and has been killed: a run that ends by itself takes its folder along."""
+    """Tell whether a run of this node has ended: its process is gone, or the temporary folder that it removes at its end."""
     if not holder.id:
         return False
     node, pid, folder = holder.id.split(" ", 2)

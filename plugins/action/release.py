@@ -1,4 +1,4 @@
-"""Put a release in place: send a host the files that none of its releases has."""
+"""Put a release in place: send the host the files that none of its releases has."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..module_utils.release import Findings
 
 
 class ActionModule(ActionBase):
-    """``release``: the module of this name, with an archive of the files that the host lacks.
+    """The action ``release``: it runs the module of this name, with an archive of the files that the host lacks.
 
-    ``host`` is what the plan has seen of it: its ``releases``, with their files, and which of them is ``live``.
+    Its argument ``host`` is the host of the plan, of which it reads ``releases`` and ``live``.
     """
 
     TRANSFERS_FILES = True
@@ -41,9 +41,11 @@ class ActionModule(ActionBase):
                 return {**result, **done}
             if missing is lacking:
                 edited = f"{(task_vars or {})['inventory_hostname']}: {', '.join(done['differing'][:5])}"
-                Display().warning(f"{edited} of an earlier release has been edited on the host. All files are sent.")
+                Display().warning(
+                    f"{edited} of an earlier release has been edited on the host. The role sends all files."
+                )
         raise AnsibleActionFail(
-            f"The files in {code.folder} have changed while this run was deploying them. Run it again."
+            f"The files in {code.folder} have changed while this run was deploying them. Start it again."
         )
 
     def _send(self, folder: str, found: Findings) -> str:

@@ -1,4 +1,4 @@
-"""Jinja filters for templates/run.j2: values as words of a shell script that mean just themselves."""
+"""Jinja filters for templates/run.j2: they quote values as words of a shell script."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..module_utils.release import shell_word
 
 
 def words(command: str, placeholders: Mapping[str, object]) -> str:
-    """Return a command, split as a shell would split it but with nothing else of a shell."""
+    """Return a command with each word quoted. The command is split as a shell does; nothing else in it has a meaning."""
     return " ".join(shell_word(word, placeholders) for word in shlex.split(command))
 
 

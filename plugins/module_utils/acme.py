@@ -1,4 +1,4 @@
-"""Certificates from an ACME authority, by the distribution's certbot, whose timer renews them.
+"""Certificates that certbot gets from an ACME authority. The timer of certbot's package renews them.
 
 The authority asks over HTTP (HTTP-01), and nginx answers from :data:`paths.WEBROOT`.
 """
@@ -15,11 +15,11 @@ from .site import Server, Site
 
 
 class AcmeError(Exception):
-    """There is no certificate; the message has certbot's own words."""
+    """certbot has failed; the message is its output."""
 
 
 def authority(app: str) -> str:
-    """Return the directory of the authority that the app's certificate is from, empty if there is none."""
+    """Return the URL of the ACME directory that the app's certificate is from; empty if certbot has no certificate."""
     try:
         with open(paths.acme_renewal(app), encoding="utf-8") as file:
             found = re.search(r"(?m)^server\s*=\s*(\S+)", file.read())
@@ -29,9 +29,15 @@ def authority(app: str) -> str:
 
 
 def request(app: str, names: Iterable[str], directory: str, email: str) -> None:
-    """Have certbot get a certificate, new or instead of the one that there is.
+    """Have certbot get a new certificate, also if it has one already.
 
-    What is asked here is what certbot's timer repeats; after each success nginx reads the new one.
+    certbot's timer repeats the request with the same arguments. After each success certbot has nginx read the new
+    certificate.
+
+    :param names: host names that it has to cover
+    :param directory: URL of the authority's ACME directory
+    :param email: address that the authority may write to; empty for none
+    :raises AcmeError: if certbot fails
     """
     os.makedirs(paths.WEBROOT, exist_ok=True)
     os.chmod(paths.WEBROOT, 0o755)  # nginx's workers read the answers, whatever the umask was
@@ -50,7 +56,10 @@ def request(app: str, names: Iterable[str], directory: str, email: str) -> None:
 
 
 def forget(app: str) -> None:
-    """Remove an app's certificate and its renewal, if there is one."""
+    """Have certbot remove an app's certificate and its renewal; do nothing if it has none.
+
+    :raises AcmeError: if certbot fails
+    """
     if authority(app):
         _certbot(["delete", "--non-interactive", "--cert-name", paths.lineage(app)])
 
@@ -61,22 +70,22 @@ def _certbot(arguments: list[str]) -> None:
             ["certbot", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
     except OSError as error:
-        raise AcmeError(f"certbot: {error.strerror}") from None
+        raise AcmeError(f"certbot cannot be started: {error.strerror}") from None
     if done.returncode:
         words = [line for line in (done.stdout + done.stderr).splitlines() if line and not line.startswith("Saving")]
         raise AcmeError("\n".join(words[-15:]))
 
 
 def answering(site: Site | None, text: str, plain: Server, server: str, location: str) -> str:
-    """Return the text of the app's site as it is, answering the authority too.
+    """Return the text of the app's present site with the answer to the authority added.
 
-    nginx has to answer before there is a certificate, and the new site cannot be served before that.
+    nginx has to answer the authority first: it cannot serve the new site without the certificate.
 
-    :param site: the site that serves now, None if there is none
+    :param site: the site that nginx serves now, None if it serves none
     :param text: the text of its file
     :param plain: the new site's server for plain HTTP
-    :param server: its text
-    :param location: the location in it that has the answer
+    :param server: the text of that server
+    :param location: the location of that server with the answer
     """
     there = [server for server in site.servers if server.listen == plain.listen and server.names] if site else []
     if not there or there[0].head() not in text:

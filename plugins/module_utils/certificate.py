@@ -1,4 +1,4 @@
-"""The certificate of a site on its host: made, got from an authority, renewed, and read again by nginx."""
+"""The certificate of a site on its host: the role makes it, or gets and renews it, and has nginx read it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .host import Validity
 from .probe import Probe
 from .site import Certificate, Site
 
-# A self-signed certificate is made anew when it has fewer days left: only a deploy does it.
+# A deploy replaces a self-signed certificate that has fewer days left. Nothing else replaces it.
 _RENEW_DAYS = 90
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """How nginx answers an authority, as text: its server for plain HTTP, and the location in it with the answer."""
+    """nginx's text that answers an authority: its server for plain HTTP, and the location of it with the answer."""
 
     server: str = ""
     location: str = ""
 
 
 def examined(certificate: Certificate) -> Validity | None:
-    """Return when the certificate begins and ends, None if there is none that can be used."""
+    """Return when the certificate begins and ends, None if nginx cannot use it."""
     try:
         return tls.examine(certificate.path, certificate.key, certificate.names)
     except tls.CertificateError:
@@ -33,10 +33,11 @@ def examined(certificate: Certificate) -> Validity | None:
 
 
 def own_files(certificate: Certificate | None, pem: Sequence[str], installed: bool) -> dict[str, str]:
-    """Return {path: text} of the certificate and its key, where they are the role's own to write.
+    """Return {path: text} of the certificate and its key if the role has to write them, otherwise an empty dictionary.
 
-    :param pem: both as PEM text, if the inputs have them
-    :param installed: whether nginx and openssl are there: a self-signed certificate can be made then
+    :param pem: certificate and key as PEM text if the inputs have them, otherwise empty
+    :param installed: whether the host has nginx and openssl; without them no self-signed certificate is made
+    :raises tls.CertificateError: if openssl fails
     """
     if not certificate:
         return {}
@@ -54,16 +55,16 @@ def own_files(certificate: Certificate | None, pem: Sequence[str], installed: bo
 
 
 def to_come(certificate: Certificate | None) -> dict[str, str]:
-    """Return {path: text to stand in} of what an authority has not given yet: nginx refuses a site without it."""
+    """Return {path: text} of a stand-in for a certificate that certbot has yet to get: nginx refuses a site without it."""
     if not certificate or certificate.mode != "acme" or tls.first(certificate.path):
         return {}
     return dict(zip((certificate.path, certificate.key), tls.make(["localhost"]), strict=True))
 
 
 def due(site: Site) -> Validity | None:
-    """Return what there is of a certificate that an authority has to be asked for now, None if it need not be.
+    """Return the present certificate if certbot has to get a new one now, otherwise None.
 
-    It is the empty :class:`Validity` where there is none that can be used.
+    It is an empty :class:`Validity` if there is no certificate of this authority that nginx can use.
     """
     certificate = site.certificate
     if not certificate or certificate.mode != "acme":
@@ -74,12 +75,13 @@ def due(site: Site) -> Validity | None:
 
 
 def certify(module: Any, site: Site, found: Validity, challenge: Challenge) -> bool:
-    """Get or renew the certificate from the authority; return whether there is a new one.
+    """Get or renew the certificate; return whether there is a new one.
 
-    nginx has to answer the authority's questions, which it does beside what it serves now.
+    Meanwhile nginx serves what it serves now, and answers the authority too.
 
+    :param module: the module that warns of a renewal that has failed
     :param found: what :func:`due` has returned
-    :raises acme.AcmeError: if there is none after that
+    :raises acme.AcmeError: if the app has no certificate after that
     """
     certificate = site.certificate
     assert certificate
@@ -104,14 +106,14 @@ def certify(module: Any, site: Site, found: Validity, challenge: Challenge) -> b
         if nginx.read(site.file) != was:
             nginx.apply({site.file: was})
         raise acme.AcmeError(
-            f"There is no certificate for {', '.join(certificate.names)} from {certificate.directory}. What served before"
-            f" serves, and the next run asks again. {error}"
+            f"There is no certificate for {', '.join(certificate.names)} from {certificate.directory}. nginx serves what"
+            f" it served before, and the next run asks again. {error}"
         ) from None
     return True
 
 
 def stale(site: Site, probe: Probe) -> bool:
-    """Tell whether nginx shows another certificate than the one that is in place: it has to read that one then."""
+    """Tell whether nginx shows another certificate than its file has: then nginx has to be reloaded."""
     known = tls.first(site.certificate.path) if site.certificate else None
     if not known:
         return False
@@ -121,7 +123,7 @@ def stale(site: Site, probe: Probe) -> bool:
 
 
 def diff(path: str, before: str | None, after: str | None) -> Mapping[str, str]:
-    """Return the difference that a file makes; of a private key only that there is one."""
+    """Return the change of a file for Ansible's diff; of a private key, only that it changes."""
     if path.endswith(paths.KEY):
         before, after = "", "(a private key)\n"
     return {"before_header": path, "after_header": path, "before": before or "", "after": after or ""}

@@ -1,4 +1,4 @@
-"""A WebSocket client just large enough to ask whether a server works (RFC 6455), for hosts with a bare Python."""
+"""A small WebSocket client (RFC 6455) that checks whether a server works. It needs only the standard library."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _CLOSED = "closed the connection without an answer"
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 
 
-# What nginx adds: an app that does not like it is to fail at its gate, not with clients.
+# nginx adds these headers. An app that cannot take them has to fail at its gate, not with clients.
 FORWARDED = {"X-Real-IP": "127.0.0.1", "X-Forwarded-For": "127.0.0.1"}
 
-# The PROXY protocol's first line for a connection that is nobody else's than our own.
+# First line of the PROXY protocol for a connection that has no other origin than the client itself.
 PROXY = b"PROXY UNKNOWN\r\n"
 
 
 class HandshakeError(Exception):
-    """The server did not do what a WebSocket server does; the message says what it did instead."""
+    """The server did not behave like a WebSocket server; the message says what it did."""
 
 
 def ask(
     address: Address, probe: Probe, headers: Mapping[str, object] | None = None, sources: Iterable[str] = ()
 ) -> float:
-    """Open a WebSocket, exchange the probe's message if there is one, close it, and return the seconds it took.
+    """Open a WebSocket, exchange the probe's message if it has one, close it, and return the seconds it took.
 
-    :param address: path of a Unix socket, where TLS and the PROXY protocol are not spoken, or (address, port)
-    :param headers: further headers of the handshake
-    :param sources: addresses to come from, of this host's own, one for each version of IP
-    :raises HandshakeError: for anything but a handshake, the message and a close
+    :param address: path of a Unix socket, or (address, port); TLS and the PROXY protocol are for the latter only
+    :param headers: further headers of the handshake, none by default
+    :param sources: this host's addresses to connect from, one for each version of IP; by default the kernel chooses
+    :raises HandshakeError: if the handshake, the message or the close fails, or takes longer than ``probe.timeout``
     """
     start = time.monotonic()
     connection = _Connection(start + probe.timeout)
@@ -58,7 +58,7 @@ def ask(
         if probe.message:
             connection.send(_TEXT, probe.message.encode())
             reply = connection.receive_message()
-        connection.close()  # before any complaint: the app's log is not to end with our bad manners
+        connection.close()  # before an error: otherwise the app's log would end with an unclean close
         if probe.message and reply != probe.message.encode():
             raise HandshakeError(f"answered {reply[:80]!r} to the message {probe.message[:80]!r}")
     except TimeoutError:
@@ -77,9 +77,13 @@ def ask(
 
 
 def fault(socket: str, probe: Probe, headers: Mapping[str, object], left: float = 5.0) -> HandshakeError | None:
-    """Ask one process for a handshake as nginx would; return what is wrong with it, None if nothing."""
+    """Ask one process for a handshake as nginx would; return the error, None if the process answers.
+
+    :param socket: path of its Unix socket
+    :param left: seconds that the caller has left; the handshake gets 0.1 to 5 of them
+    """
     try:
-        # TLS ends at nginx, which says that it was there.
+        # TLS ends at nginx, which tells the app so in this header.
         forwarded = {**FORWARDED, "X-Forwarded-Proto": "https" if probe.certificate else "http"}
         ask(socket, dataclasses.replace(probe, timeout=max(0.1, min(left, 5.0))), {**forwarded, **headers})
     except HandshakeError as error:
@@ -106,7 +110,7 @@ class _Connection:
         self.socket.connect(address if isinstance(address, str) else tuple(address))
 
     def secure(self, host: str, certificate: str) -> None:
-        """Go on over TLS. Not the system's authorities are trusted, but the one certificate that is deployed."""
+        """Go on over TLS. The client trusts only the deployed certificate, not the system's authorities."""
         self._limit()
         self.socket = tls.context().wrap_socket(self.socket, server_hostname=host)
         if self.socket.getpeercert(binary_form=True) != tls.first(certificate):

@@ -1,4 +1,4 @@
-"""A host as the module observe has found it: what a plan depends on, and what is as it should be already."""
+"""A host as the module ``observe`` has found it: everything that a plan depends on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .site import Others
 
 @dataclass(frozen=True)
 class Limits:
-    """What the kernel, or a container, allows.
+    """What the kernel, or a container, allows. All are numbers.
 
     :param nofile: file descriptors that a service can have
     :param nr_open: file descriptors that any process can have (``fs.nr_open``)
@@ -28,9 +28,9 @@ class Limits:
 class Sandbox:
     """The sandbox of one of the host's services.
 
-    :param on: whether the role has given it one
-    :param late: whether what its file says comes into force at the service's next start only
-    :param neighbours: files that give the service something to do which is not of this role
+    :param on: whether the role has put the service in a sandbox
+    :param late: whether the service has not been started since the sandbox's file was written
+    :param neighbours: files that give the service work which is not this role's
     """
 
     on: bool
@@ -40,12 +40,12 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class Validity:
-    """What a certificate on the host is like.
+    """When a certificate on the host is valid, and what is wrong with it.
 
-    :param since: when it begins, in seconds since the epoch; 0 where there is none yet
-    :param until: when it ends
+    :param since: when it begins, in seconds since the epoch; 0 if there is none yet
+    :param until: when it ends, in seconds since the epoch
     :param about: ``certificate`` or ``key``: which of them has the problem
-    :param problem: why it cannot be used, empty if it can
+    :param problem: why nginx cannot use it, empty if it can
     """
 
     since: int = 0
@@ -56,29 +56,31 @@ class Validity:
 
 @dataclass(frozen=True)
 class Host:
-    """:param init: ``systemd`` or ``sysv``
-    :param platform: which of the known platforms it is, empty if none
-    :param python: version of the interpreter for packages, such as ``3.13``; empty if it cannot run an app
-    :param missing_packages: Debian packages that are to be installed
-    :param group: primary group of the app's user, empty if there is no such user
+    """The state of a host.
+
+    :param init: ``systemd`` or ``sysv``
+    :param platform: which of the role's platforms it is, empty if the role does not know it
+    :param python: version of the app's interpreter, such as ``3.13``; empty if it cannot run an app
+    :param missing_packages: Debian packages that the role has to install
+    :param group: primary group of the app's user, empty if the host does not have the user
     :param home: that user's home folder
-    :param listens: {listen: what is there already}, for all that nginx shall listen at
+    :param listens: {listen: what is there already}, for everything that nginx has to listen at
     :param certificate: the certificate that the site needs
-    :param claims: {other app: addresses with names that its servers have}
+    :param claims: {other app: what no other app's server may have}, see :meth:`site.Server.claims`
     :param minfds: the largest ``minfds`` in supervisord's configuration
     :param nginx_nofile: the limit of descriptors that the role has given nginx's service
     :param cores: processors that this host may use
-    :param files: {path: mode and text} of the host's own files, empty where there is only the folder
+    :param files: {path: mode and text} of the host's own files; empty text if only the file's folder exists
     :param folders: whether the app's folders are as systemd-tmpfiles would make them
-    :param idle_services: services that do not run, or do not come back at boot
+    :param idle_services: services that do not run, or do not start at boot
     :param stale_units: whether systemd has to read its files again
-    :param sandboxes: {service: its sandbox}; nothing without systemd
+    :param sandboxes: {service: its sandbox}; empty without systemd
     :param live: id of the release with the traffic, empty if there is none
     :param serves: whether all processes of the live release answer
     :param releases: {id: release} of the app
-    :param venvs: folders of packages that are whole
+    :param venvs: paths of the app's complete virtual environments
     :param programs: ids of the releases that supervisord runs
-    :param surplus: whether there is anything that no rollback needs
+    :param surplus: whether the host has something of the app that no rollback needs
     """
 
     init: str

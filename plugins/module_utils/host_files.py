@@ -1,4 +1,4 @@
-"""The host's own files, beside those of a release: each is made from a template of the role where it differs."""
+"""The host's own files, which belong to no release. The role writes those that differ from their templates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from . import paths
 
 @dataclass(frozen=True)
 class HostFile:
-    """A file, its template, its mode, and the inits that have it."""
+    """One file.
+
+    :param src: its template in the role
+    :param dest: its path on the host
+    :param mode: its mode, as four octal digits
+    :param init: the inits that need it, of ``systemd`` and ``sysv``
+    """
 
     src: str
     dest: str
@@ -37,7 +43,10 @@ def of(app: str) -> list[HostFile]:
 
 
 def found(files: Iterable[str]) -> dict[str, str]:
-    """Return {path: its mode and text}, such as ``0644 # A file``; empty if there is only its folder yet."""
+    """Return {path: mode and text}, such as ``0644 # A file``; the text is empty if only the file's folder exists.
+
+    A path whose folder does not exist either is left out.
+    """
     there = {}
     for path in files:
         if os.path.exists(path):
@@ -49,7 +58,7 @@ def found(files: Iterable[str]) -> dict[str, str]:
 
 
 def texts(*patterns: str) -> Iterable[tuple[str, str]]:
-    """Yield path and text of the files of these patterns, in the order of an include; not of those that are not there."""
+    """Yield path and text of the files that match, in the order in which an include reads them; skip unreadable files."""
     for path in (path for pattern in patterns for path in sorted(glob.glob(pattern))):
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -60,7 +69,7 @@ def texts(*patterns: str) -> Iterable[tuple[str, str]]:
 
 
 def folders_are_made(path: str) -> bool:
-    """Tell whether the folders of a file of tmpfiles.d are there as it says."""
+    """Tell whether all folders of a file in tmpfiles.d exist with the owner, group and mode that it names."""
     try:
         with open(path, encoding="utf-8") as file:
             lines = [line.split() for line in file if line.startswith("d ")]

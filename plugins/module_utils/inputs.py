@@ -1,4 +1,4 @@
-"""The inputs of one app: the role's variables, typed. What they mean is in the role's meta/argument_specs.yml."""
+"""The inputs of one app: the role's variables, typed. The role's meta/argument_specs.yml says what they mean."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "websockets_"
-# Inputs that may hold a password: no result of a task carries them.
+# Inputs that may hold a password. No result of a task has them.
 HIDDEN = ("secrets", "pip_index_url", "gate_headers", "repo", "tls_key")
-# Shown in place of a value that may be a password.
+# Messages have this instead of a value that may be a password.
 SECRET = "(hidden)"
 
 
 class InputError(Exception):
-    """One or more inputs that cannot be used; the message has a line for each."""
+    """The role cannot use one or more inputs; the message has a line for each problem."""
 
 
 @dataclass(frozen=True)
@@ -78,25 +78,28 @@ class Inputs:
         return cls(**{name.removeprefix(PREFIX): value for name, value in variables.items()})
 
     def shown(self) -> dict[str, Any]:
-        """Return those inputs that a result may carry."""
+        """Return {name: value} of the inputs that a result may have: all but :data:`HIDDEN`."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in HIDDEN}
 
 
 def problem(variable: str, value: object, remedy: str) -> str:
-    """Return the line that tells a person what is wrong with an input, and what would be accepted."""
+    """Return the message for an input that the role cannot use.
+
+    :param remedy: what the role accepts, or what to do
+    """
     return f"{variable} is {value!r}: {remedy}"
 
 
 def stop_at(problems: Iterable[str]) -> None:
-    """Raise an :class:`InputError` if there are problems."""
+    """Raise an :class:`InputError` with these messages, if there are any."""
     if found := list(problems):
         raise InputError("\n".join(found))
 
 
 def unknown(names: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Return a problem for each name that no input has, with the nearest real name."""
+    """Return a message for each name that is not an input, with the input that is most like it."""
     problems = []
-    short = {name.removeprefix(PREFIX): name for name in known}  # what they share makes all of them near
+    short = {name.removeprefix(PREFIX): name for name in known}  # with the prefix, all names would be alike
     for name in sorted(set(names) - set(known)):
         near = difflib.get_close_matches(name.removeprefix(PREFIX), short, n=1, cutoff=0.6)
         hint = f"did you mean {short[near[0]]}?" if near else "see docs/variables.md for the inputs."

@@ -1,4 +1,4 @@
-"""Sites of hosts that were deployed to before sites were recorded: read once from the text that the role wrote then."""
+"""Sites without a record, from hosts of an earlier version of the role: read from the text that nginx serves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CERTIFICATE = re.compile(r"(?m)^    ssl_certificate (?P<path>\S+);\n    ssl_cer
 
 
 def site_of(app: str, text: str) -> Site:
-    """Return what the text of nginx's site of an app says of its servers and its certificate."""
+    """Return the servers and the certificate that the text of an app's site names."""
     servers = []
     for match in _SERVER.finditer(text):
         words = match["directive"].split()
@@ -36,6 +36,6 @@ def site_of(app: str, text: str) -> Site:
         file=paths.site_file(app),
         http_file=paths.http_file(),
         servers=servers,
-        # What mode it is of does not matter any more: it is only told when it ends.
+        # Only its end is read later, for which the mode does not matter.
         certificate=Certificate("files", certificate["path"], certificate["key"]) if certificate else None,
     )

@@ -1,4 +1,4 @@
-"""One run at a time on a host, from its plan to its end, though every task is a process of its own."""
+"""The lock of a host: one run at a time works there, from its plan to its end, though each task is a process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from . import paths
 from .record import from_dict, to_dict
 from .run import Run
 
-# Seconds that a run may spend between two of the role's modules: packages are installed in between.
+# Seconds that a run may spend between two of the role's modules; it installs packages between two of them.
 GAP = 120
-# Seconds to wait for the last task of a run that was killed.
+# Seconds to wait for the last task of a killed run.
 PATIENCE = 60
 
 
@@ -25,7 +25,7 @@ class LockError(Exception):
 
     def __init__(self, holder: Run) -> None:
         super().__init__(
-            f"{holder.who} is at work on this host; this run has changed nothing more. Run it again when that has ended."
+            f"{holder.who} is at work on this host. This run stops here; start it again when the other one has ended."
         )
         self.holder = holder
 
@@ -34,14 +34,15 @@ class LockError(Exception):
 def held(run: Run, take: bool = False, ended: str = "") -> Iterator[None]:
     """Hold the host's lock for ``run``.
 
-    Within the block no other run gets it. After the block it stays this run's for :data:`GAP` seconds, so that the
-    run's next task finds it, unless the block fails or :func:`end` was called. ``take`` begins a run; ``ended`` is the
-    id of a run that is known to have ended without a word.
+    Within the block no other run gets the lock. After the block the run keeps it for :data:`GAP` seconds, for its next
+    task, unless the block fails or calls :func:`end`.
 
-    :raises LockError: if another run has it, or has got it meanwhile
+    :param take: whether the run begins here: it may take the lock of a run that has ended
+    :param ended: id of a run that has ended without giving the lock back, empty if none is known
+    :raises LockError: if another run holds the lock, or has taken it since
     """
     with open(paths.LOCK, "a+", encoding="utf-8") as file:
-        # The last task of a run that was killed goes on to its end.
+        # After a run was killed, its last task still goes on to its end.
         deadline = time.monotonic() + (PATIENCE if ended else 0)
         while not _locked(file):
             if time.monotonic() >= deadline:
@@ -63,7 +64,10 @@ def held(run: Run, take: bool = False, ended: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold(module: Any) -> Iterator[None]:
-    """Hold the lock for one task of the run in the module's parameter ``run``, or fail. A check needs no lock."""
+    """Hold the lock during one task of the run in the module's parameter ``run``; fail the module if another has it.
+
+    Check mode takes no lock.
+    """
     if module.check_mode:
         yield
         return
@@ -75,7 +79,7 @@ def hold(module: Any) -> Iterator[None]:
 
 
 def end(run: Run) -> None:
-    """End a run's hold; nothing happens if it has none."""
+    """Give the lock back if this run holds it."""
     with open(paths.LOCK, "a+", encoding="utf-8") as file:
         holder = _read(file)
         if holder and holder.id == run.id:

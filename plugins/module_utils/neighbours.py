@@ -1,4 +1,4 @@
-"""What a host has beside the app: other programs, other sites of nginx, other programs of Supervisor."""
+"""What else the host runs: other programs, other sites of nginx, other programs of Supervisor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .site import Others, Server, Site, listen_address
 
 
 def listener(listen: str) -> str:
-    """Return what keeps nginx from listening there: a program's name, or the kernel's reason; empty if nothing."""
+    """Return why nginx cannot listen there: which program does, or the kernel's reason; empty if nginx can."""
     address, port = listen_address(listen)
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -26,9 +26,9 @@ def listener(listen: str) -> str:
             attempt.bind((address, port))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                return f"nobody can listen there ({error.strerror}); something else"
+                return f"the kernel does not let nginx listen there ({error.strerror})"
             names = owners(port)
-            return "" if "nginx" in names else ", ".join(sorted(names)) or "another program"
+            return "" if "nginx" in names else f"{', '.join(sorted(names)) or 'another program'} listens there already"
     return ""
 
 
@@ -50,21 +50,21 @@ def owners(port: int) -> set[str]:
                 with open(os.path.join(link.rsplit("/", 2)[0], "comm"), encoding="utf-8") as file:
                     names.add(file.read().strip())
         except OSError:
-            continue  # ended meanwhile
+            continue  # the process has ended meanwhile
     return names
 
 
-# A server that has one of these has them for all servers of its address (ngx_http_core_module, listen).
+# An option of one server is in force for all servers at its address (ngx_http_core_module, listen).
 _LISTEN_OPTIONS = (
     r"\b(setfib|fastopen|backlog|rcvbuf|sndbuf|accept_filter|deferred|bind|ipv6only|reuseport|so_keepalive)\b"
 )
 
 
 def foreign_servers(app: str) -> list[Server]:
-    """Return nginx's servers, as far as they can be read, of the sites that this role has not made.
+    """Return the servers of nginx's sites that this role has not made, as far as their text can be read.
 
-    The first to listen at an address answers for names that no site has, without being told to: here, one whose file
-    comes before the app's.
+    The first server at an address is its default: it answers for host names that no site has. So a server counts as
+    default if nginx reads its file before the app's.
     """
     found = []
     for path, text in texts(f"{paths.NGINX}/conf.d/*.conf", f"{paths.NGINX}/sites-enabled/*"):
@@ -87,10 +87,13 @@ def foreign_servers(app: str) -> list[Server]:
 
 
 def others_at(listen: str, servers: list[Server]) -> Others:
-    """Return what there is at an address, given all servers of nginx that are not of this app."""
+    """Return what is at an address already.
+
+    :param servers: all of nginx's servers that do not belong to this app
+    """
     there = []
     for server in servers:
-        with contextlib.suppress(ValueError):  # a name, a Unix socket
+        with contextlib.suppress(ValueError):  # it listens at a name or a Unix socket
             if listen_address(server.listen) == listen_address(listen):
                 there.append(server)
     return Others(
@@ -103,13 +106,17 @@ def others_at(listen: str, servers: list[Server]) -> Others:
 
 
 def listens(app: str, wanted: list[str], sites: dict[str, Site]) -> dict[str, Others]:
-    """Return {listen: what is there already}, given all sites that this role has made on the host."""
+    """Return {listen: what is there already}.
+
+    :param wanted: everything that nginx has to listen at
+    :param sites: {app: its site} of all sites that this role has made on the host
+    """
     theirs = [server for name, site in sites.items() if name != app for server in site.servers]
     servers = [*foreign_servers(app), *theirs]
     return {listen: others_at(listen, servers) for listen in wanted}
 
 
-# A server of nginx's; a program of Supervisor's, as its sections are called.
+# {service: (files, the mark of work in them)}: a server of nginx's, a program of Supervisor's.
 _WORK = {
     "nginx": (
         ("nginx.conf", "conf.d/*.conf", "sites-enabled/*"),
@@ -123,7 +130,7 @@ _WORK = {
 
 
 def work(service: str) -> list[str]:
-    """Return the files that give a service something to do which is not of this role."""
+    """Return the files that give a service work which is not this role's."""
     patterns, sign = _WORK[service]
     folder = {"nginx": paths.NGINX, "supervisor": paths.SUPERVISOR}[service]
     return [
@@ -134,23 +141,23 @@ def work(service: str) -> list[str]:
 
 
 def largest(directive: str, *patterns: str) -> int:
-    """Return the largest number that a directive has in these files, 0 where it is in none."""
+    """Return the largest number that a directive has in the files that match, 0 if none has it."""
     numbers = (re.findall(rf"^{directive}\s*=\s*(\d+)", text, re.M) for _, text in texts(*patterns))
     return max((int(number) for some in numbers for number in some), default=0)
 
 
 def minfds() -> int:
-    """Return the largest minfds in supervisord's configuration."""
+    """Return the largest ``minfds`` (file descriptors) in supervisord's configuration, 0 if it has none."""
     return largest("minfds", f"{paths.SUPERVISOR}/supervisord.conf", f"{paths.programs()}/*.conf")
 
 
 def nginx_nofile() -> int:
-    """Return the limit of descriptors that the role has given nginx's service."""
+    """Return the limit of file descriptors that the role has given nginx's service, 0 if none."""
     return largest("LimitNOFILE", paths.drop_in("nginx"))
 
 
 def claims(app: str, sites: dict[str, Site]) -> dict[str, list[str]]:
-    """Return {other app: the addresses with names that its servers have}."""
+    """Return {other app: what no other app's server may have}, see :meth:`site.Server.claims`."""
     return {
         name: [claim for server in site.servers for claim in server.claims()]
         for name, site in sites.items()

@@ -1,4 +1,4 @@
-"""nginx's configuration: tested as a whole beside the working one, then put in its place."""
+"""nginx's configuration: nginx tests a copy as a whole, then the files are put in place."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from collections.abc import Mapping
 from . import paths
 
 Texts = dict[str, str | None]
-"""{path: text, None for no file}"""
+"""{path: text, None if the file does not exist}"""
 
 
 class NginxError(Exception):
-    """nginx refused a configuration; the message has nginx's own words."""
+    """nginx refused a configuration; the message is nginx's."""
 
 
 def tune(text: str, connections: int, descriptors: int) -> str:
     """Return nginx.conf with at least this many ``worker_connections`` and ``worker_rlimit_nofile``.
 
-    What is larger already stays, and so does everything else.
+    Larger numbers stay, and so does everything else.
+
+    :param descriptors: number of file descriptors of one worker
     """
     # Without the directive, nginx's own number is 512.
     text = _raise(text, "worker_connections", connections) or re.sub(
@@ -44,7 +46,7 @@ def _raise(text: str, directive: str, number: int) -> str | None:
 
 
 def read(path: str) -> str | None:
-    """Return a file's text, or None where there is none."""
+    """Return a file's text, or None if it does not exist."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
@@ -53,14 +55,15 @@ def read(path: str) -> str | None:
 
 
 def test(files: Mapping[str, str | None], to_come: Mapping[str, str] | None = None) -> str:
-    """Ask nginx whether its whole configuration would be valid with these files: {path: text, None for no file}.
+    """Have nginx test its whole configuration with these files.
 
-    A copy of the configuration folder is tested, in which every mention of the folder is the copy's: the files that
+    nginx tests a copy of its configuration folder, in which every mention of the folder means the copy. The files that
     nginx works with are not touched.
 
-    :param to_come: {path: text to stand in} of files elsewhere that are there only later, such as a certificate
-    :return: nginx's words
-    :raises NginxError: if it would not
+    :param files: {path: text, None to leave the file out}
+    :param to_come: {path: text of a stand-in} of files elsewhere that will exist later, such as a certificate
+    :return: nginx's output, which may have warnings
+    :raises NginxError: if nginx refuses it
     """
     with tempfile.TemporaryDirectory(prefix="websockets-nginx-", dir=paths.SCRATCH) as scratch:
         copy = os.path.join(scratch, "nginx")
@@ -94,7 +97,7 @@ def _point_at(path: str, places: Mapping[str, str]) -> None:
     with open(path, "rb") as file:
         content = pointed = file.read()
     for there, here in places.items():
-        # The place itself, not another one whose path ends like it.
+        # Only this path, not a longer one that ends like it.
         pointed = re.sub(rb"(?<![\w.}-])" + re.escape(there.encode()), here.encode(), pointed)
     if pointed != content:
         with open(path, "wb") as file:
@@ -102,13 +105,16 @@ def _point_at(path: str, places: Mapping[str, str]) -> None:
 
 
 def write(files: Mapping[str, str | None]) -> None:
-    """Put files in place, each by one rename; {path: text, None for no file}. A full disk changes none of them."""
+    """Put files in place, each by one rename. If the disk is full, no file changes.
+
+    :param files: {path: text, None to remove the file}
+    """
     beside = {}
     try:
         for path, text in files.items():
             if text is not None:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                # nginx includes *.conf: it never sees a file before it is whole.
+                # nginx includes *.conf, so it never reads this name.
                 handle, beside[path] = tempfile.mkstemp(prefix=".websockets-", dir=os.path.dirname(path))
                 with os.fdopen(handle, "w", encoding="utf-8") as file:
                     file.write(text)
@@ -127,9 +133,10 @@ def write(files: Mapping[str, str | None]) -> None:
 
 
 def reload(timeout: float = 15.0) -> None:
-    """Have nginx read its configuration again; connections stay.
+    """Have nginx read its configuration again; connections stay. Return when no old worker takes new connections.
 
-    Return once no worker with the old configuration takes new connections: what is asked then, the new one answers.
+    :param timeout: seconds to wait for that
+    :raises NginxError: if nginx refuses, or old workers still take connections after that time
     """
     old = _workers()
     result = subprocess.run(["nginx", "-s", "reload"], capture_output=True, text=True, check=False)
@@ -138,25 +145,25 @@ def reload(timeout: float = 15.0) -> None:
     deadline = time.monotonic() + timeout
     while old & _workers():
         if time.monotonic() > deadline:
-            raise NginxError(f"nginx goes on with its old configuration. Its error log ends:\n{last_errors()}")
+            raise NginxError(f"nginx still works with its old configuration. Its error log ends:\n{last_errors()}")
         time.sleep(0.01)
 
 
 def _workers() -> set[str]:
-    """Return the pids of nginx's workers that take connections, none if it does not run."""
+    """Return the pids of nginx's workers that take connections, none if nginx does not run."""
     pid_file = re.search(r"(?m)^\s*pid\s+([^;\s]+)", read(paths.NGINX_MAIN) or "")
     master = (read(pid_file[1] if pid_file else "/run/nginx.pid") or "").strip()
     found = set()
     for pid in (read(f"/proc/{master}/task/{master}/children") or "").split():
-        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-            # One that is to end calls itself "worker process is shutting down".
+        with contextlib.suppress(ProcessLookupError):  # the process has ended meanwhile
+            # An old worker that ends calls itself "worker process is shutting down".
             if (read(f"/proc/{pid}/cmdline") or "").rstrip("\0 ") == "nginx: worker process":
                 found.add(pid)
     return found
 
 
 def last_errors(path: str = paths.NGINX_LOG, lines: int = 5) -> str:
-    """Return the last lines of nginx's error log."""
+    """Return the last lines of nginx's error log, empty if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             file.seek(max(0, os.path.getsize(path) - 4096))
@@ -166,10 +173,13 @@ def last_errors(path: str = paths.NGINX_LOG, lines: int = 5) -> str:
 
 
 def apply(files: Mapping[str, str | None], stale: bool = False) -> bool:
-    """Put files in place and reload nginx, also if an earlier run has put some and not come to the reload.
+    """Put files in place and reload nginx; return whether it was reloaded.
 
-    :param stale: whether nginx has not read all that is in place, for another reason
-    Return whether nginx was reloaded.
+    nginx is also reloaded if an earlier run has put files in place and was stopped before its reload.
+
+    :param files: {path: text, None to remove the file}
+    :param stale: whether nginx has to be reloaded for another reason, such as a new certificate
+    :raises NginxError: if the reload fails
     """
     if not files and not stale and not os.path.exists(paths.PENDING):
         return False

@@ -1,4 +1,4 @@
-"""Where everything is on a host. No other file puts a path together."""
+"""All paths on a host. No other file puts a path together."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ SRV = "/srv/websockets"
 RUN = "/run/websockets"
 LOG = "/var/log/websockets"
 LOCK = "/run/websockets.lock"
-# There while nginx's files are new and nginx has not read them. nginx reads all of them at boot, when /run is empty.
+# This file exists while nginx has not read its new files yet. At boot, when /run is empty, nginx reads all of them.
 PENDING = "/run/websockets-nginx.pending"
-# In memory, and root's alone: what is tested there has what the configuration has, keys too.
+# In memory, and only root can write there: copies of nginx's configuration for its test may have keys.
 SCRATCH = "/run"
 
 NGINX = "/etc/nginx"
@@ -17,14 +17,14 @@ NGINX_LOG = "/var/log/nginx/error.log"
 SUPERVISOR = "/etc/supervisor"
 SUPERVISOR_SOCKET = "/run/supervisor.sock"
 LETSENCRYPT = "/etc/letsencrypt"
-# From here nginx answers an ACME authority.
+# Folder from which nginx answers an ACME authority.
 WEBROOT = "/var/lib/websockets-acme"
-# How the files end that only root may read.
+# End of the names of files that only root may read.
 KEY = ".key"
 
 
 def app_base(app: str) -> str:
-    """Return the folder of an app: its releases, its packages, its live link."""
+    """Return the folder of an app, which has its releases, its packages and its live link."""
     return f"{SRV}/{app}"
 
 
@@ -34,7 +34,7 @@ def live_link(app: str) -> str:
 
 
 def site_record(app: str) -> str:
-    """Return where a cut-over records the site that nginx serves for an app, as JSON."""
+    """Return the file in which a cut-over records the site that nginx serves for an app, as JSON."""
     return f"{app_base(app)}/site.json"
 
 
@@ -49,22 +49,22 @@ def http_file() -> str:
 
 
 def own_certificate(app: str) -> tuple[str, str]:
-    """Return where the role writes a certificate of an app, and its key."""
+    """Return the paths of the certificate and the key that the role writes for an app."""
     return f"{NGINX}/websockets/{app}.crt", f"{NGINX}/websockets/{app}{KEY}"
 
 
 def lineage(app: str) -> str:
-    """Return what certbot calls the certificate of an app."""
+    """Return certbot's name for the certificate of an app."""
     return f"websockets-{app}"
 
 
 def acme_certificate(app: str) -> tuple[str, str]:
-    """Return where certbot keeps the certificate of an app, and its key."""
+    """Return the paths of the certificate and the key that certbot keeps for an app."""
     return f"{LETSENCRYPT}/live/{lineage(app)}/fullchain.pem", f"{LETSENCRYPT}/live/{lineage(app)}/privkey.pem"
 
 
 def acme_renewal(app: str) -> str:
-    """Return where certbot keeps how it renews the certificate of an app."""
+    """Return certbot's file that says how it renews the certificate of an app."""
     return f"{LETSENCRYPT}/renewal/{lineage(app)}.conf"
 
 
@@ -96,13 +96,16 @@ def drop_in(service: str) -> str:
 def sandbox(service: str) -> str:
     """Return the file with a service's sandbox.
 
-    It comes before others by its name, so that what ``systemctl edit`` makes has the last word.
+    By its name systemd reads it before others, so that ``systemctl edit`` can override it.
     """
     return f"/etc/systemd/system/{service}.service.d/10-websockets-sandbox.conf"
 
 
 def socket(folder: str, process: str) -> str:
-    """Return a process's Unix socket in a folder: that of its release, or the live link."""
+    """Return a process's Unix socket.
+
+    :param folder: the folder of its release's sockets, or the live link
+    """
     return f"{folder}/{process}.sock"
 
 

@@ -1,4 +1,4 @@
-"""The plan of a run on one host: what the inputs and the host come to, and which steps have anything to do."""
+"""The plan of a run on one host: what follows from the inputs and the host, and which steps have anything to do."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PURPOSES = ("deploy", "rollback", "remove")
 class Code:
     """The app's code on the control node.
 
-    :param folder: where it is
-    :param scan: file with what :func:`source.scan` has found there
+    :param folder: its folder
+    :param scan: file with the findings of :func:`source.scan` in that folder
     """
 
     folder: str
@@ -31,7 +31,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Todo:
-    """Which steps have anything to do."""
+    """Which steps have anything to do, by the names of their tasks' files."""
 
     host: bool = False
     release: bool = False
@@ -44,12 +44,14 @@ class Plan:
     """What the role's tasks and templates read, as a dictionary.
 
     :param purpose: one of :data:`PURPOSES`
-    :param inputs: those that a result may carry
-    :param code: None where no code is looked at
+    :param inputs: the inputs that a result may have
+    :param code: None for a rollback or a removal
     :param group: primary group of the app's user
-    :param sandboxed: {service: whether it is to be in a sandbox}
-    :param sandbox_says: the sentence about that for the end of a deploy
-    :param host_files: the host's own files that this run writes: src, dest, mode, and whether there is a ``folder`` to make
+    :param sandboxed: {service: whether it has to be in a sandbox}
+    :param tmpfiles: path of the app's file in tmpfiles.d
+    :param sandbox_says: the words about the sandboxes for the end of a deploy
+    :param host_files: the host's own files that this run writes, each with src, dest, mode, and ``folder``: whether to
+        make its folder
     """
 
     purpose: str
@@ -71,7 +73,7 @@ class Plan:
 
 
 def probe_of(inputs: Inputs, site: Site) -> Probe:
-    """Return the handshake that an app and its site have to answer."""
+    """Return the handshake that the app's processes and nginx have to answer."""
     given = {name.lower() for name in map(str, inputs.gate_headers)}
     return Probe(
         server_name=site.host_header,
@@ -85,12 +87,12 @@ def probe_of(inputs: Inputs, site: Site) -> Probe:
 
 
 def sizes_of(inputs: Inputs, host: Host) -> Sizes:
-    """Return how large everything on this host has to be."""
+    """Return the sizes for this host, where another app may need more already."""
     return sizing.sizes(inputs.max_connections, inputs.message_size, host.minfds, host.nginx_nofile)
 
 
 def placeholders(inputs: Inputs, release: Release, sizes: Sizes) -> dict[str, str]:
-    """Return what braces mean in the command and in the environment, beside ``{socket}``."""
+    """Return {placeholder: value} for the command and the environment, all but ``{socket}``."""
     return {
         "venv": release.venv,
         "release": release.code,
@@ -100,12 +102,15 @@ def placeholders(inputs: Inputs, release: Release, sizes: Sizes) -> dict[str, st
 
 
 def say_sandbox(plan: Plan, choice: str) -> str:
-    """Return the sentence about the host's sandboxes for the end of a deploy."""
+    """Return the words about the host's sandboxes for the end of a deploy.
+
+    :param choice: ``websockets_sandbox``
+    """
     return sandbox.say(plan.sandboxed, choice, plan.host, [file["dest"] for file in plan.host_files])
 
 
 def todo(plan: Plan) -> Todo:
-    """Return which steps have anything to do on the host as it is."""
+    """Return which steps have anything to do on the host."""
     host, release = plan.host, plan.release
     if plan.purpose == "remove":
         return Todo(drain=True)

@@ -1,4 +1,4 @@
-"""Frozen dataclasses as plain dictionaries, which is how Ansible passes them from task to task, and back."""
+"""Frozen dataclasses to plain dictionaries, which Ansible can pass from task to task, and back."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ T = TypeVar("T")
 
 
 def to_dict(record: Any) -> dict[str, Any]:
-    """Return a dataclass, and all within it, as dictionaries and lists."""
+    """Return a dataclass, and all dataclasses in it, as dictionaries and lists."""
     return dataclasses.asdict(record)
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Return the dataclass that :func:`to_dict` has made these values of.
+    """Return the dataclass from which :func:`to_dict` has made these values.
 
-    Keys that the dataclass does not have are left out: another version of this collection may have written them.
+    Other keys are ignored: another version of this collection may have written them.
 
-    :raises TypeError: if a value is missing that has no default
+    :raises TypeError: if a value without a default is missing
     """
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]

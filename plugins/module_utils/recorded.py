@@ -1,4 +1,4 @@
-"""The sites that this role has put behind nginx on this host, each recorded as JSON beside the app's releases."""
+"""The sites that this role has made on this host. Each is recorded as JSON in the app's folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .site import Site
 
 
 def sites() -> dict[str, Site]:
-    """Return {app: its site} of all apps that nginx serves here."""
+    """Return {app: its site} of all apps of the role that nginx serves on this host."""
     found = {}
     for path in sorted(glob.glob(paths.site_file("*"))):
         name = os.path.basename(path)
@@ -24,9 +24,9 @@ def sites() -> dict[str, Site]:
 
 
 def site_of(app: str) -> Site | None:
-    """Return the site that nginx serves for an app, None if there is none.
+    """Return the site that nginx serves for an app, None if it serves none.
 
-    A record counts only for the very text that it was made with. Without one, the text itself is read.
+    The record counts only if nginx's file still has the text that it was made for. Otherwise the text is read.
     """
     try:
         with open(paths.site_file(app), encoding="utf-8") as file:
@@ -42,7 +42,10 @@ def site_of(app: str) -> Site | None:
 
 
 def write(site: Site, text: str) -> None:
-    """Record a site whose file has this text."""
+    """Record a site.
+
+    :param text: the text of its file
+    """
     record = json.dumps({**to_dict(site), "digest": _digest(text)}, indent=1, sort_keys=True)
     path = paths.site_record(site.app)
     try:

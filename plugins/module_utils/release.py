@@ -1,4 +1,4 @@
-"""A release: what an app's processes are made of, its id, and where it is on a host."""
+"""A release: the files, packages and settings of an app's processes, its id, and its names on a host."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from typing import Any
 from . import paths
 from .inputs import Inputs
 
-# Last thing written into a virtual environment: one without it was interrupted, and is made again.
+# The file that is written last into a virtual environment. An environment without it is incomplete, and is made again.
 COMPLETE = ".complete"
-# Inside the role: what its templates program.conf.j2 and run.j2 make of a process, as text that is part of every id. It
-# is their first text, so that the releases of older hosts keep their ids. A change of what the templates mean is
-# another file, with another number.
+# A file of the role that stands for the meaning of the templates program.conf.j2 and run.j2 in every id. It has their
+# first text, so that releases of older hosts keep their ids. If the meaning of the templates changes, add another file.
 PROCESS = "files/process-1.json"
-# Written into a release when it gets the traffic: the id that had it before. Its date is when.
+# A file in a release that has had the traffic. It has the id of the release before; its date is when the traffic came.
 _PREVIOUS = "previous"
 _ID = "[0-9a-f]{12}"
 
@@ -35,8 +34,8 @@ class Process:
     """One process.
 
     :param socket: its Unix socket
-    :param peer: the same socket as nginx's upstream names it, by the live link
-    :param log: the file that supervisord writes its output to
+    :param peer: the same socket in nginx's upstream, by the live link
+    :param log: the file to which supervisord writes its output
     """
 
     name: str
@@ -47,22 +46,22 @@ class Process:
 
 @dataclass(frozen=True)
 class Release:
-    """A release, and what everything of it is called on a host.
+    """A release, and the names of everything of it on a host.
 
     :param user: user of its processes
     :param venv: folder of its packages
     :param base: folder of the app
     :param path: folder of the release
-    :param code: the app's files in it
-    :param script: what starts one of its processes
-    :param script_socket: that process's socket, as the script says it with the process's name from Supervisor
-    :param script_starts: the file that counts its starts, in the same way
-    :param live_link: the link that names the release with the traffic
+    :param code: folder of the app's files in it
+    :param script: the script that starts one of its processes
+    :param script_socket: that process's socket, written with the script's variables
+    :param script_starts: the file that counts the process's starts, written in the same way
+    :param live_link: the link to the sockets of the release with the traffic
     :param runtime: folder of the sockets of all releases of the app
     :param sockets: folder of its sockets
     :param logs: folder of the logs of all releases of the app
     :param program: its program in Supervisor
-    :param program_file: what tells supervisord of it
+    :param program_file: the link from Supervisor's folder to the release's program.conf
     :param process_name: Supervisor's ``process_name``
     :param log_file: Supervisor's ``stdout_logfile``
     :param upstream: nginx's upstream of the app
@@ -92,7 +91,7 @@ class Release:
 
     @classmethod
     def of(cls, app: str, id: str, user: str = "", venv: str = "", numprocs: int = 0) -> Release:
-        """Return the release of this id; the names alone are enough to stop it."""
+        """Return the release of this id. To stop it, the app and the id are enough."""
         base, runtime, logs = paths.app_base(app), f"{paths.RUN}/{app}", f"{paths.LOG}/{app}"
         path, sockets, live_link = f"{base}/releases/{id}", f"{runtime}/{id}", paths.live_link(app)
         process_name = f"{app}_%(process_num)02d"
@@ -132,9 +131,8 @@ class Stored:
     """A release on a host.
 
     :param files: its code, {relative path: kind and value}
-    :param previous: id of the release that was live before this one was deployed; empty for the first, None if this one
-        has never been live
-    :param since: when it got the traffic last, in seconds since the epoch
+    :param previous: id of the release that was live before it; empty for the app's first, None if it has never been live
+    :param since: when it last got the traffic, in seconds since the epoch
     """
 
     release: Release
@@ -144,6 +142,7 @@ class Stored:
 
     @property
     def been_live(self) -> bool:
+        """Whether the release has ever had the traffic."""
         return self.previous is not None
 
 
@@ -152,7 +151,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-# What makes the processes what they are, beside code and packages.
+# Inputs that are part of the id: they change the processes, as code and packages do.
 _OF_PROCESSES = (
     *("command", "environment", "secrets", "user", "stopwaitsecs", "ping_interval", "drain_rate", "max_connections"),
 )
@@ -165,7 +164,7 @@ def derive(inputs: Inputs, numprocs: int, found: Findings, requirements: str, py
     :param found: the app's files, from :func:`source.scan`
     :param requirements: text that decides the packages, from :func:`source.requirements`
     :param python: version of the interpreter on the host, such as ``3.13``
-    :param process: what :data:`PROCESS` has
+    :param process: the content of :data:`PROCESS`
     """
     venv = digest([requirements, inputs.python, python, inputs.pip_args])
     further = {name: getattr(inputs, name) for name in _OF_PROCESSES}
@@ -174,9 +173,9 @@ def derive(inputs: Inputs, numprocs: int, found: Findings, requirements: str, py
 
 
 def describe(path: str) -> tuple[str, str] | None:
-    """Return what of a file is part of a release, as ``(kind, value)``; None if it is neither a file nor a link.
+    """Return ``(kind, value)`` of a file in a release, None if the path is neither a file nor a link.
 
-    ``kind`` is ``file`` or ``executable`` (value: sha256 of the content) or ``link`` (value: its target).
+    ``kind`` is ``file`` or ``executable`` (the value is the sha256 of its content), or ``link`` (the value is its target).
     """
     if os.path.islink(path):
         return "link", os.readlink(path)
@@ -192,7 +191,7 @@ def describe(path: str) -> tuple[str, str] | None:
 def shell_word(text: object, placeholders: Mapping[str, object]) -> str:
     """Return a word of a shell script that means ``text`` with its placeholders replaced, and nothing else.
 
-    :param placeholders: {name: value}; ``{socket}`` is the one that only the process knows: it becomes the script's ``$1``
+    :param placeholders: {name: value}, without ``{socket}``, which becomes the script's first argument, ``$1``
     """
     word = str(text)
     for name, value in placeholders.items():
@@ -202,14 +201,14 @@ def shell_word(text: object, placeholders: Mapping[str, object]) -> str:
 
 
 def programs(app: str) -> list[str]:
-    """Return the sorted ids of the app's releases that supervisord is told to run."""
+    """Return the sorted ids of the app's releases that have a program file in Supervisor's folder."""
     names = map(os.path.basename, glob.glob(Release.of("*", "*").program_file))
     pattern = re.compile(rf"websockets-{re.escape(app)}-({_ID})\.conf")
     return sorted(match[1] for name in names if (match := pattern.fullmatch(name)))
 
 
 def live_id(app: str) -> str:
-    """Return the id of the release that gets the traffic, empty if there is none yet."""
+    """Return the id of the release that gets the traffic, empty if no release does."""
     try:
         return os.path.basename(os.readlink(paths.live_link(app)))
     except FileNotFoundError:
@@ -217,7 +216,7 @@ def live_id(app: str) -> str:
 
 
 def point(link: str, target: str) -> None:
-    """Make a symbolic link name ``target`` by one rename(2): there is no moment without it."""
+    """Point a symbolic link at ``target`` by one rename(2), so that the link exists at every moment."""
     beside = f"{link}.new"
     if os.path.lexists(beside):
         os.unlink(beside)
@@ -248,12 +247,15 @@ def apps() -> list[str]:
 
 
 def venvs(app: str) -> list[str]:
-    """Return the paths of the app's virtual environments that are whole."""
+    """Return the paths of the app's complete virtual environments."""
     return [os.path.dirname(path) for path in glob.glob(f"{glob.escape(paths.app_base(app))}/venvs/*/{COMPLETE}")]
 
 
 def went_live(release: Release, previous: str | None) -> None:
-    """Note that a release has got the traffic; ``previous`` is None when that was by a rollback."""
+    """Record that a release has got the traffic.
+
+    :param previous: id of the release that had it before, empty for none; None for a rollback, which keeps the record
+    """
     marker = f"{release.path}/{_PREVIOUS}"
     if previous is None:
         os.utime(marker)
@@ -263,8 +265,11 @@ def went_live(release: Release, previous: str | None) -> None:
 
 
 def surplus(app: str, keep: int) -> tuple[list[str], list[str]]:
-    """Return what no rollback needs, as ids and as paths: releases beyond the newest ``keep``, those that never were
-    live, and their packages and logs. The live release and the one before it stay."""
+    """Return what no rollback needs, as ids of releases and as paths.
+
+    It is the releases beyond the newest ``keep``, the releases that have never been live, and their packages and logs.
+    The live release and the release before it stay.
+    """
     found, now, base = stored(app), live_id(app), glob.escape(paths.app_base(app))
     newest = sorted((id for id in found if found[id].been_live), key=lambda id: found[id].since, reverse=True)
     kept = {now, *newest[:keep]} | ({found[now].previous} if now in found else set())
@@ -279,7 +284,7 @@ def surplus(app: str, keep: int) -> tuple[list[str], list[str]]:
 
 
 def prune(app: str, keep: int) -> list[str]:
-    """Remove the surplus, and return the removed ids."""
+    """Remove what :func:`surplus` returns; return the ids of the removed releases."""
     ids, gone = surplus(app, keep)
     for path in gone:
         if os.path.isdir(path):

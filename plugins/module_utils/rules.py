@@ -1,7 +1,7 @@
-"""What the types in the role's meta/argument_specs.yml cannot say about the inputs.
+"""Rules for the inputs that the types in the role's meta/argument_specs.yml cannot express.
 
-Runs on the control node, before anything is touched. Every problem names the variable, its value and what would be
-accepted.
+The action ``plan`` applies them on the control node, before the role changes a host. Every problem names the variable,
+its value and what the role accepts.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _ORIGIN = re.compile(
 _NETWORK = re.compile(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?", re.ASCII)
 _EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
 _AUTH_URL = re.compile(r"http://([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/[\w./~%&=?+-]*", re.ASCII)
-# nginx's prefix locations, exact ones among them; not "/", which is the app's.
+# Prefix and exact locations of nginx. "/" is not among them: it is the app's.
 _LOCATION = re.compile(r"((=|\^~) )?/[\w./~%@+-]+|= /", re.ASCII)
-# One token that the whole role replaces, so that braces of other meaning (JSON, say) stay as they are.
+# The role replaces only names of this form, so that other braces, such as JSON's, stay as they are.
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
-# The smallest and the largest value of a number. nginx's limit_conn counts no further than 65535.
+# {input: (its smallest value, its largest value)}. nginx's limit_conn counts no further than 65535.
 RANGES = {
     "stopwaitsecs": (1, 86400),
     "gate_timeout": (1, 3600),
@@ -60,7 +60,7 @@ RANGES = {
 
 
 class _Problems(list[str]):
-    """The lines for a person; :meth:`add` makes one of an input's name, without its prefix."""
+    """A list of messages; :meth:`add` makes a message from an input's name without its prefix."""
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _Problems(list[str]):
 
 
 def check(inputs: Inputs) -> list[str]:
-    """Return the problems of each input by itself, an empty list if there are none."""
+    """Return a message for each problem that an input has by itself."""
     problems = _Problems(inputs)
     _check_app(inputs, problems)
     for name, (low, high) in RANGES.items():
@@ -92,7 +92,7 @@ def check(inputs: Inputs) -> list[str]:
 
 
 def check_site(inputs: Inputs, site: Site) -> list[str]:
-    """Return the problems of the site that follows from inputs which are sound by themselves."""
+    """Return a message for each problem of the site that follows from the inputs; :func:`check` has passed them."""
     problems = _Problems(inputs)
     _check_tls(inputs, site, problems)
     _check_origins(inputs, site, problems)
@@ -123,14 +123,14 @@ def _check_code(inputs: Inputs, problems: _Problems) -> None:
     elif not inputs.src:
         problems.add("src", "name the folder of the app on the control node, or set websockets_repo.")
     elif inputs.version != "HEAD":
-        problems.add("version", "a revision needs websockets_repo, which is not set.")
+        problems.add("version", "a revision needs a repository; set websockets_repo, or leave this out.")
     if not inputs.python.startswith("/"):
         problems.add("python", "use the absolute path of a Python interpreter on the host.")
     if inputs.pip_index_url and not re.match(r"(https?|file)://[^\s]+$", inputs.pip_index_url):
         problems.add("pip_index_url", "use an http, https or file URL.", SECRET)
     for argument in inputs.pip_args:
         if "\n" in argument or not argument:
-            problems.add("pip_args", "an argument is not empty and has no line break.", argument)
+            problems.add("pip_args", "use arguments that are not empty and have no line break.", argument)
 
 
 def _check_command(inputs: Inputs, problems: _Problems) -> None:
@@ -149,7 +149,7 @@ def _check_command(inputs: Inputs, problems: _Problems) -> None:
             problems.add("command", f"{{{name}}} is not a placeholder; use {known}.")
     texts = [command, *map(str, inputs.environment.values())]
     if not any("{socket}" in text for text in texts):
-        remedy = "the app has to be told its Unix socket; use {socket} here or in websockets_environment."
+        remedy = "the app has to know its Unix socket; use {socket} here or in websockets_environment."
         problems.add("command", remedy)
 
 
@@ -159,9 +159,9 @@ def _check_environment(inputs: Inputs, problems: _Problems, variable: str) -> No
         if not isinstance(name, str) or not _ENVIRONMENT_NAME.fullmatch(name):
             problems.add(variable, "use names of letters, digits and _ that do not start with a digit.", name)
         elif name.startswith(("WEBSOCKETS_", "SUPERVISOR_")):
-            problems.add(variable, "this name is set by the role or by Supervisor; use another.", name)
+            problems.add(variable, "the role or Supervisor sets this name; use another.", name)
         elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            problems.add(variable, "quote it: only strings and numbers can be passed on.", shown)
+            problems.add(variable, "use a string or a number; put anything else in quotes.", shown)
         elif "\0" in str(value):
             problems.add(variable, "a value cannot contain a zero byte.", shown)
         elif variable == "secrets" and name in inputs.environment:
@@ -171,14 +171,14 @@ def _check_environment(inputs: Inputs, problems: _Problems, variable: str) -> No
 def _check_gate(inputs: Inputs, problems: _Problems) -> None:
     path = inputs.gate_path
     if not path.startswith("/") or not path.isascii() or re.search(r"[\x00-\x20\x7f]", path):
-        problems.add("gate_path", "use a path that starts with / and has no spaces; encode others as %XX.")
+        problems.add("gate_path", "use a path that starts with / and has no spaces; encode other characters as %XX.")
     for name, value in inputs.gate_headers.items():
         if not _HEADER_NAME.fullmatch(str(name)):
             problems.add("gate_headers", "use header names such as Origin.", name)
         elif str(name).lower() in _HANDSHAKE:
             problems.add("gate_headers", "the handshake has this header already; leave it out.", name)
         elif not isinstance(value, (str, int)) or re.search(r"[\x00-\x1f\x7f]", str(value)):
-            problems.add("gate_headers", "a header's value is a string on one line.", {name: SECRET})
+            problems.add("gate_headers", "use a string on one line as a header's value.", {name: SECRET})
     if len(inputs.gate_message.encode()) > 65535:
         problems.add("gate_message", "use at most 65535 bytes.", inputs.gate_message[:20] + "…")
 
@@ -196,8 +196,8 @@ def _check_addresses(inputs: Inputs, problems: _Problems) -> None:
         if not _HOST_NAME.fullmatch(name) or len(name) > 253:
             problems.add("server_name", "use host names such as ws.example.com or *.example.com.", name)
     if inputs.auth_request and not _is_auth_url(inputs.auth_request):
-        remedy = "the address is one of IP: nginx would not start if a name led nowhere."
-        problems.add("auth_request", f"use http://ADDRESS:PORT/path, where {remedy}")
+        remedy = "use http://ADDRESS:PORT/path with an IP address: nginx does not start if it cannot resolve a name."
+        problems.add("auth_request", remedy)
 
 
 def _is_auth_url(url: str) -> bool:
@@ -216,17 +216,17 @@ def _check_proxies(inputs: Inputs, problems: _Problems) -> None:
             problems.add("trusted_proxies", remedy, proxy)
             continue
         if network.prefixlen == 0:
-            remedy = "it is everybody, and any client could take any address; name the proxies' own network."
+            remedy = "it covers all addresses, so any client could forge its address; use the proxies' own network."
             problems.add("trusted_proxies", remedy, proxy)
     if inputs.proxy_protocol and not inputs.trusted_proxies:
-        remedy = "name the proxies that speak it in websockets_trusted_proxies, or all clients have their address."
+        remedy = "name the proxies that speak it in websockets_trusted_proxies; nginx takes clients' addresses only from them."
         problems.add("proxy_protocol", remedy)
 
 
 def _check_own_lines(inputs: Inputs, problems: _Problems) -> None:
     for path, value in inputs.nginx_locations.items():
         if not isinstance(path, str) or not _LOCATION.fullmatch(path) or "/.websockets" in path:
-            remedy = "use a path such as /static/ or = /robots.txt; / itself is the app's, = / is not."
+            remedy = "use a path such as /static/, = /robots.txt or = /; the app has / itself, and the role has /.websockets."
             problems.add("nginx_locations", remedy, path)
         elif not isinstance(value, str) or not value.strip():
             remedy = (
@@ -234,11 +234,13 @@ def _check_own_lines(inputs: Inputs, problems: _Problems) -> None:
             )
             problems.add("nginx_locations", remedy, {path: value})
         elif value.startswith("/") and not re.fullmatch(r"[\w./@+-]+", value.strip()):
-            remedy = "a path on the host has letters, digits, _ . / @ + and - only; nginx's lines do not start with /."
+            remedy = (
+                "use only letters, digits, _ . / @ + and - in a folder's path; nginx's own lines do not start with /."
+            )
             problems.add("nginx_locations", remedy, {path: value})
         elif value.startswith("/") and not path.startswith("= ") and not path.endswith("/"):
-            # Without it, /static../x would be what is beside the folder.
-            problems.add("nginx_locations", "the path of a folder ends with /.", path)
+            # Without it, nginx would serve /static../x from beside the folder.
+            problems.add("nginx_locations", "end the path with /, because its value is a folder.", path)
 
 
 def _check_origins(inputs: Inputs, site: Site, problems: _Problems) -> None:
@@ -248,23 +250,23 @@ def _check_origins(inputs: Inputs, site: Site, problems: _Problems) -> None:
         if origin != "*" and (not match or default or int(match["port"] or 0) > 65535):
             remedy = (
                 "use origins as browsers send them, such as https://www.example.com or http://localhost:3000: in lower"
-                " case, without a path, and without the port that the scheme has anyway."
+                " case, without a path, and without the scheme's default port."
             )
             problems.add("origins", remedy, origin)
     any_origin = "*" in inputs.origins
     if any_origin and len(inputs.origins) > 1:
-        problems.add("origins", 'use ["*"] alone, for the pages of any site.')
+        problems.add("origins", 'use ["*"] alone; it allows the pages of all sites.')
     if any_origin and inputs.origin_required:
-        problems.add("origin_required", "websockets_origins lets in any; name some there, or leave this out.")
+        problems.add("origin_required", "websockets_origins allows all origins; list some there, or leave this out.")
     wild = [name for name in inputs.server_name if name.startswith("*")]
     if wild and not inputs.origins:
-        remedy = 'does not say which pages may connect; name their origins, or use ["*"] for any.'
+        remedy = 'does not say which pages may connect; list their origins, or use ["*"] to allow all.'
         problems.add("origins", f"{wild[0]} of websockets_server_name {remedy}")
     for name, value in inputs.gate_headers.items():
         if str(name).lower() == "origin" and site.origins and str(value) not in site.origins:
             allowed = ", ".join(filter(None, site.origins))
             remedy = (
-                f"nginx would refuse this; use an origin that it lets in ({allowed}), or change websockets_origins."
+                f"nginx would refuse this origin; use one that it allows ({allowed}), or change websockets_origins."
             )
             problems.add("gate_headers", remedy, {name: value})
 
@@ -273,45 +275,52 @@ def _check_tls(inputs: Inputs, site: Site, problems: _Problems) -> None:
     mode = tls_mode(inputs)
     if not inputs.tls and not is_loopback(inputs.listen):
         remedy = (
-            f"clients come from outside to websockets_listen ({inputs.listen}). Use acme (a certificate from an"
-            " authority such as Let's Encrypt), files (one of your own), self-signed (for tests), or none (something in"
-            " front speaks TLS, or nobody listens in)."
+            f"nginx listens on more than loopback (websockets_listen is {inputs.listen}). Use acme (a certificate from"
+            " an authority such as Let's Encrypt), files (a certificate of your own), self-signed (a certificate for"
+            " tests), or none (a proxy in front speaks TLS, or you trust the network)."
         )
         problems.add("tls", remedy)
     for name, what in (("tls_certificate", "certificate"), ("tls_key", "key")):
         value = getattr(inputs, name)
         shown = SECRET if what == "key" and value else value
         if mode != "files" and value:
-            problems.add(name, "it is for websockets_tls: files only; leave it out.", shown)
+            problems.add(name, "only websockets_tls: files uses it; leave it out.", shown)
         elif mode == "files" and not (is_pem(value) or re.fullmatch(r"/[\w./@+-]+", value)):
-            problems.add(name, f"name the {what}'s absolute path on the host, or give its PEM text.", shown)
+            problems.add(name, f"use the {what}'s absolute path on the host, or its PEM text.", shown)
     if mode == "files" and is_pem(inputs.tls_certificate) != is_pem(inputs.tls_key):
         remedy = "give the certificate and its key in the same way, as paths or as PEM text."
         problems.add("tls_key", remedy, SECRET)
     if mode == "none" and inputs.listen_plain not in ("", "none"):
-        problems.add("listen_plain", "without TLS all is plain; use websockets_listen, or set websockets_tls.")
+        problems.add(
+            "listen_plain",
+            "without TLS nginx speaks plain HTTP at websockets_listen; leave this out, or set websockets_tls.",
+        )
     if mode == "none" and inputs.hsts:
-        problems.add("hsts", "it is a promise of TLS; set websockets_tls.")
+        problems.add("hsts", "it tells browsers to use TLS only; set websockets_tls, or leave this out.")
     for plain in site.plain:
         if listen_address(plain.listen) == listen_address(inputs.listen):
-            problems.add("listen_plain", "that is where TLS is (websockets_listen); use another port.")
+            problems.add("listen_plain", "nginx speaks TLS there (websockets_listen); use another port.")
     if not re.fullmatch(r"https://[^\s'\"]+", inputs.acme_directory):
         problems.add("acme_directory", "use the https URL of an authority's directory.")
     if inputs.acme_email and not _EMAIL.fullmatch(inputs.acme_email):
         problems.add("acme_email", "use an address such as ops@example.com.")
     if mode == "acme":
         if not site.plain:
-            problems.add("listen_plain", "the authority asks this host over plain HTTP; use 80.")
+            problems.add("listen_plain", "the authority connects to this host over plain HTTP; use 80.")
         for name in inputs.server_name:
             if name.startswith("*.") or "." not in name or is_address(name):
-                problems.add("server_name", "an authority asks for names such as ws.example.com over HTTP.", name)
+                remedy = "an authority that asks over HTTP cannot check this name; use one such as ws.example.com."
+                problems.add("server_name", remedy, name)
 
 
 def check_source(inputs: Inputs, files: Collection[str]) -> list[str]:
-    """Return the problems of the app's files, given the relative paths of all of them."""
+    """Return a message for each problem of the app's files.
+
+    :param files: the relative paths of all of them
+    """
     problems = _Problems(inputs)
     if not files:
-        problems.add("repo" if inputs.repo else "src", "there are no files in it.")
+        problems.add("repo" if inputs.repo else "src", "it has no files for a release; name the folder of the app.")
     for word in shlex.split(inputs.command):
         if word.endswith(".py") and not word.startswith(("/", "{", "-")) and word not in files:
             there = ", ".join(sorted(files)[:5])
@@ -321,12 +330,14 @@ def check_source(inputs: Inputs, files: Collection[str]) -> list[str]:
 
 
 def check_paths(inputs: Inputs, release: Release) -> list[str]:
-    """Return a problem if a Unix socket's path is longer than the kernel takes."""
+    """Return a message if a Unix socket's path is longer than :data:`SOCKET_PATH_MAX` bytes."""
     problems = _Problems(inputs)
     sockets = [path for process in release.processes for path in (process.socket, process.peer)]
     longest = max(sockets, key=len)
     if len(longest.encode()) > SOCKET_PATH_MAX:
-        remedy = f"its Unix socket {longest} would be {len(longest.encode())} bytes, the limit is {SOCKET_PATH_MAX}"
+        remedy = (
+            f"the path of its Unix socket, {longest}, has {len(longest.encode())} bytes of at most {SOCKET_PATH_MAX}"
+        )
         problems.add("app", f"{remedy}; use a shorter name.")
     return problems
 
@@ -335,7 +346,7 @@ def check_run(inputs: Inputs, release: Release, deployed: Mapping[str, str]) -> 
     """Return a problem if this run has given the name to another app, given {app: release} of what it has planned."""
     problems = _Problems(inputs)
     if deployed.get(inputs.app, release.id) != release.id:
-        problems.add("app", "another app of this run has this name; use another.")
+        problems.add("app", "another app of this run has this name; use another name.")
     return problems
 
 
@@ -343,9 +354,11 @@ def check_host(inputs: Inputs, site: Site, host: Host, numprocs: int) -> list[st
     """Return the problems that only the host can tell, if it is to run so many processes."""
     problems = _Problems(inputs)
     if not host.platform:
-        problems.append("The host's distribution is none that the role knows: use Debian, or one that is made from it.")
+        problems.append(
+            "The role does not know the host's distribution: use Debian, or a distribution that is made from it."
+        )
     if not host.python:
-        remedy = "there is no Python >= 3.9 there on the host; install it, or use /usr/bin/python3."
+        remedy = "the host has no Python >= 3.9 at this path; install it, or use /usr/bin/python3."
         problems.add("python", remedy)
     _check_neighbours(inputs, site, host, problems)
     if host.certificate.problem:
@@ -365,20 +378,22 @@ def _check_neighbours(inputs: Inputs, site: Site, host: Host, problems: _Problem
         name = "listen" if server.kind == "app" else "listen_plain"
         there = host.listens.get(server.listen, Others())
         if there.listener:
-            problems.add(name, f"{there.listener} listens there already; use another port, or stop it.", server.listen)
+            problems.add(name, f"{there.listener}; use another address or port, or free this one.", server.listen)
         speaks = "TLS" if server.tls else "plain HTTP"
         if there.speaks not in ("", speaks):
-            remedy = f"another site speaks {there.speaks} there, and nginx can do only that; use another port."
+            remedy = f"another site speaks {there.speaks} there, and nginx speaks only one of both at an address; use another port."
             problems.add(name, remedy, server.listen)
         if there.proxy_protocol not in (None, inputs.proxy_protocol):
-            remedy = f"another site has {there.proxy_protocol} at {server.listen}, and nginx has one for both"
+            remedy = (
+                f"another site has {there.proxy_protocol} at {server.listen}, and nginx can do only one of both there"
+            )
             problems.add("proxy_protocol", f"{remedy}; use another port.")
 
 
 def go_back(inputs: Inputs, host: Host) -> Release:
     """Return the release on the host that a rollback goes to.
 
-    :raises InputError: where there is none
+    :raises InputError: if the host has no such release
     """
     app, live, releases = inputs.app, host.live, host.releases
     if live not in releases:

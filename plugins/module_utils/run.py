@@ -1,4 +1,4 @@
-"""A run: one ansible-playbook at work on a host, as the lock knows it."""
+"""A run of ansible-playbook, which holds the lock of a host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Run:
-    """``id`` tells a run from all others; ``who`` is for people."""
+    """One run.
+
+    :param id: differs from the ids of all other runs
+    :param who: its user, node and process, for messages
+    """
 
     id: str
     who: str

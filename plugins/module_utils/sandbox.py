@@ -1,4 +1,4 @@
-"""Which of the host's services systemd keeps in a sandbox, and what a person is told about it."""
+"""Which services systemd runs in a sandbox, and the words about it for the end of a deploy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ SERVICES = ("nginx", "supervisor")
 
 
 def decide(choice: str, host: Host) -> dict[str, bool]:
-    """Return {service: whether it is to be in a sandbox}, for an input ``websockets_sandbox``.
+    """Return {service: whether it has to be in a sandbox}.
 
-    ``auto`` leaves a service alone that has something of another program's: that may need what a sandbox takes away. A
-    sandbox that is there stays: what has come since has come to a host with one.
+    With ``auto`` a service that also works for others gets no sandbox, because their work may need what a sandbox takes
+    away. A sandbox that exists stays: work that was added later was added to a sandbox.
+
+    :param choice: ``websockets_sandbox``: ``auto``, ``always`` or ``never``
     """
     if host.init != "systemd":
         return dict.fromkeys(SERVICES, False)
@@ -25,13 +27,13 @@ def decide(choice: str, host: Host) -> dict[str, bool]:
 
 
 def say(sandboxed: dict[str, bool], choice: str, host: Host, differing: Collection[str]) -> str:
-    """Return the sentence for the end of a deploy.
+    """Return the words about the sandboxes for the end of a deploy.
 
     :param sandboxed: what :func:`decide` has returned
-    :param differing: paths of the host's files that this run writes
+    :param differing: paths of the host's own files that this run writes
     """
     if host.init != "systemd":
-        return "none: sandboxes are systemd's, and this host has another init"
+        return "none: sandboxes need systemd, and this host has another init"
     found = host.sandboxes
     words = [" and ".join(name for name in SERVICES if sandboxed[name]) or "none"]
     if choice == "never":
@@ -39,12 +41,14 @@ def say(sandboxed: dict[str, bool], choice: str, host: Host, differing: Collecti
     for name in SERVICES:
         if not sandboxed[name] and choice == "auto":
             others = ", ".join(found[name].neighbours)
-            words.append(f"not {name}, which has {others} too: websockets_sandbox=always if that may be in one")
+            words.append(
+                f"not {name}, which also has {others}: use websockets_sandbox=always if that can run in a sandbox"
+            )
     late = [
         name
         for name in SERVICES
         if name not in host.idle_services and (found[name].late or paths.sandbox(name) in differing)
     ]
     if late:
-        words.append(f"from the next start of {' and '.join(late)} on, which cuts clients and is left to you")
+        words.append(f"in force after your next restart of {' and '.join(late)}, which disconnects all clients")
     return "; ".join(words)

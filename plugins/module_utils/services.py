@@ -1,4 +1,4 @@
-"""The host's services: whether they run, now and at boot, and what systemd makes of their files."""
+"""The host's services: whether they run, whether they start at boot, and their sandboxes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from . import neighbours, paths, sandbox
 from .host import Sandbox
 
 Units = dict[str, dict[str, str]]
-"""{name: properties} of systemd's units."""
+"""{name: {property: value}} of systemd's units, as ``systemctl show`` prints them."""
 
 
 def units(acme: bool) -> Units:
-    """Return the units that have to run, as systemd shows them."""
+    """Return the units that have to run, each with its properties.
+
+    :param acme: whether certbot's timer has to run too
+    """
     names = [*sandbox.SERVICES, *(["certbot.timer"] if acme else [])]
     properties = "Id,ActiveState,ActiveEnterTimestamp,UnitFileState,NeedDaemonReload"
     asked = ["systemctl", "show", "--timestamp=unix", f"--property={properties}", *names]
@@ -24,7 +27,7 @@ def units(acme: bool) -> Units:
 
 
 def idle_units(found: Units) -> list[str]:
-    """Return the units that do not run, or do not come back at boot."""
+    """Return the units that do not run, or do not start at boot."""
     good = ("active", "enabled")
     return [name for name, unit in found.items() if (unit.get("ActiveState"), unit.get("UnitFileState")) != good]
 
@@ -35,7 +38,7 @@ def stale(found: Units) -> bool:
 
 
 def sandboxes(found: Units) -> dict[str, Sandbox]:
-    """Return {service: its sandbox}."""
+    """Return {service: its sandbox} of :data:`sandbox.SERVICES`."""
     return {name: _sandbox(name, found[name]) for name in sandbox.SERVICES}
 
 
@@ -51,12 +54,15 @@ def _sandbox(name: str, unit: dict[str, str]) -> Sandbox:
 
 
 def idle_scripts(acme: bool) -> list[str]:
-    """Return the services of a host without systemd that do not run, now and at boot."""
+    """Return the services of a host without systemd that do not run, or do not start at boot.
+
+    :param acme: whether cron has to run too: it starts certbot
+    """
     wanted = ["websockets-tmpfiles", *sandbox.SERVICES, *(["cron"] if acme else [])]
     return [name for name in wanted if not runs_by_script(name)]
 
 
 def runs_by_script(name: str) -> bool:
-    """Tell whether a service with an init script runs, now and at boot."""
+    """Tell whether a service with an init script runs, and starts at boot."""
     starts = glob.glob(f"/etc/rc2.d/S??{name}")
     return bool(starts) and not subprocess.run(["service", name, "status"], capture_output=True, check=False).returncode

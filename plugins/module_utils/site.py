@@ -1,4 +1,4 @@
-"""A site: what nginx serves for one app. It follows from the inputs, once, and a cut-over records it on the host."""
+"""A site: what nginx serves for one app. It is computed once from the inputs; a cut-over records it on the host."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class Certificate:
 
     :param mode: ``acme``, ``files`` or ``self-signed``, as in ``websockets_tls``
     :param path: the certificate with its chain
+    :param key: its key
     :param names: host names that it has to cover
-    :param given: whether the inputs have it, and its key, as PEM text
+    :param given: whether the inputs have it and its key as PEM text
     :param directory: URL of the ACME authority
     :param email: address that the authority may write to
     :param webroot: folder from which nginx answers the authority
@@ -42,11 +43,14 @@ class Certificate:
 class Server:
     """One of nginx's servers in the site.
 
-    :param kind: ``refuse`` (names that no site has), ``plain`` (HTTP beside TLS) or ``app``
+    :param kind: ``app``, ``plain`` (plain HTTP beside TLS), ``refuse`` (host names that no site has), or ``foreign`` (a
+        server of another site)
     :param listen: where it listens, as in the inputs
-    :param directive: what its directive ``listen`` says: the same, with its options
+    :param directive: the value of its directive ``listen``, which has options too
+    :param default: whether it answers for host names that no site has
+    :param options: whether its ``listen`` has options that nginx takes once for an address
     :param names: its ``server_name``
-    :param reject: whether it refuses already in the handshake of TLS
+    :param reject: whether it refuses clients in the TLS handshake already
     """
 
     kind: str
@@ -60,24 +64,27 @@ class Server:
     reject: bool = False
 
     def claims(self) -> list[str]:
-        """Return what no other app's server may have: the address and port with each name."""
+        """Return what no other app's server may have: its address and port with each of its names."""
         return [f"{':'.join(map(str, listen_address(self.listen)))} {name.lower()}" for name in self.names]
 
     def head(self, names: Iterable[str] = ()) -> str:
-        """Return the two lines of its text that say where it listens and for whom, with further names."""
+        """Return the lines ``listen`` and ``server_name`` of its text.
+
+        :param names: further names for ``server_name``
+        """
         every = dict.fromkeys([*self.names, *names])
         return f"    listen {self.directive};\n    server_name {' '.join(every)};\n"
 
 
 @dataclass(frozen=True)
 class Others:
-    """What there is at an address already that is not of this app.
+    """What is at an address already and does not belong to this app.
 
-    :param listener: what keeps nginx from listening there: a program's name, or the kernel's reason; empty if nothing
-    :param options: whether another server has options of its ``listen`` there, which nginx takes once
-    :param default: whether another site answers there for names that no site has
-    :param speaks: ``TLS`` or ``plain HTTP``, empty where no other site listens
-    :param proxy_protocol: whether in the PROXY protocol, None where no other site listens
+    :param listener: why nginx cannot listen there, as the start of a sentence; empty if it can
+    :param options: whether another server's ``listen`` has options there, which nginx takes once for an address
+    :param default: whether another server answers there for host names that no site has
+    :param speaks: ``TLS`` or ``plain HTTP``, empty if no other site listens there
+    :param proxy_protocol: whether the other site expects the PROXY protocol, None if no other site listens there
     """
 
     listener: str = ""
@@ -91,13 +98,16 @@ class Others:
 class Site:
     """nginx's site of an app.
 
-    :param servers: in the order of its file
+    :param file: path of its file
+    :param http_file: path of the file that all apps share
+    :param servers: nginx's servers, in the order of the file
     :param certificate: None without TLS
-    :param origins: values of the header ``Origin`` that nginx lets in, an empty one for none; nothing if it lets in any
-    :param host_header: a host name that the app's server answers to
+    :param origins: values of the header ``Origin`` that nginx allows, with an empty one if it may be missing; an empty
+        list if nginx allows all
+    :param host_header: a host name to which the app's server answers
     :param address: address and port at which the host itself reaches the app's server
-    :param url: what a client opens
-    :param tls_port: what a URL says of the port of TLS
+    :param url: the URL that a client opens
+    :param tls_port: the port of TLS in a URL, with its colon; empty for 443
     """
 
     app: str
@@ -113,7 +123,7 @@ class Site:
 
     @classmethod
     def of(cls, inputs: Inputs) -> Site:
-        """Return the site of checked inputs, on a host that has no other."""
+        """Return the site of checked inputs on a host without other sites."""
         secure = tls_mode(inputs) != "none"
         certificate = _certificate(inputs) if secure else None
         plain = _plain_listen(inputs)
@@ -134,13 +144,15 @@ class Site:
         )
 
     def beside(self, others: Mapping[str, Others]) -> Site:
-        """Return the site as it is on a host with others: {listen: what is there already}.
+        """Return the site as it is on a host with other sites.
 
-        Names that no site has are refused wherever no other site answers for them. Options are left out where another
-        server has them.
+        Where no other site answers for host names that no site has, it gets a server that refuses them. Where another
+        server has options at an address, its own servers have none.
+
+        :param others: {listen: what is there already}
         """
         servers = []
-        # A client that has only an address names no server in TLS (RFC 6066).
+        # A client that connects to an address instead of a name sends no server name in TLS (RFC 6066).
         named = not any(map(is_address, self.main.names))
         for server in (self.main, *self.plain):
             if not others.get(server.listen, Others()).default:
@@ -164,20 +176,22 @@ class Site:
 
     @property
     def listens(self) -> list[str]:
-        """All that nginx listens at for the app."""
+        """Everything that nginx listens at for the app."""
         return list(dict.fromkeys(server.listen for server in (self.main, *self.plain)))
 
 
 def tls_mode(inputs: Inputs) -> str:
-    """Return where the certificate comes from, ``none`` without TLS."""
+    """Return ``websockets_tls``, or ``none`` if it is empty."""
     return inputs.tls or "none"
 
 
 def is_pem(text: str) -> bool:
+    """Tell whether a text is PEM, and not a path."""
     return "-----BEGIN " in text
 
 
 def is_address(name: str) -> bool:
+    """Tell whether a name is an IP address."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -186,13 +200,17 @@ def is_address(name: str) -> bool:
 
 
 def is_loopback(listen: str) -> bool:
+    """Tell whether nginx listens at a loopback address.
+
+    :raises ValueError: if ``listen`` is malformed
+    """
     return ipaddress.ip_address(listen_address(listen)[0]).is_loopback
 
 
 def listen_address(listen: str) -> tuple[str, int]:
     """Return (address, port) of an nginx ``listen`` value; the address of a bare port is ``0.0.0.0``.
 
-    :raises ValueError: if it is none
+    :raises ValueError: if it is malformed
     """
     match = _LISTEN.fullmatch(listen)
     if not match or not 1 <= int(match["port"]) <= 65535:
@@ -202,7 +220,7 @@ def listen_address(listen: str) -> tuple[str, int]:
 
 
 def connect_address(listen: str) -> tuple[str, int]:
-    """Return the address and port at which this host itself reaches an nginx that listens there."""
+    """Return (address, port) at which this host itself reaches an nginx with this ``listen``."""
     address, port = listen_address(listen)
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address), port
 
@@ -213,14 +231,17 @@ def _server(kind: str, listen: str, inputs: Inputs, tls: bool = False, backlog: 
 
 
 def _with_options(server: Server, backlog: int) -> Server:
-    """Return the server with its directive; a backlog is an option that nginx takes once for an address."""
+    """Return the server with its directive.
+
+    :param backlog: an option that nginx takes once for an address; 0 for none
+    """
     said = [("ssl", server.tls), ("proxy_protocol", server.proxy_protocol), ("default_server", server.default)]
     words = [server.listen, *(word for word, holds in said if holds), *([f"backlog={backlog}"] if backlog else [])]
     return dataclasses.replace(server, directive=" ".join(words), options=bool(backlog))
 
 
 def _host_header(name: str) -> str:
-    """Return a host name that a name of nginx's ``server_name`` matches."""
+    """Return a host name that this name of nginx's ``server_name`` matches."""
     return name.replace("*", "any", 1)
 
 
@@ -230,7 +251,7 @@ def _port(listen: str, usual: int) -> str:
 
 
 def _plain_listen(inputs: Inputs) -> str:
-    """Return where nginx listens for plain HTTP beside TLS, empty if nowhere."""
+    """Return the ``listen`` of plain HTTP beside TLS, empty if nginx has none."""
     given, listen, mode = inputs.listen_plain, inputs.listen, tls_mode(inputs)
     if mode == "none" or given == "none":
         return ""
@@ -257,7 +278,7 @@ def _origins(inputs: Inputs, secure: bool) -> list[str]:
     if not allowed:
         port = listen_address(inputs.listen)[1]
         ports = [""] if port in DEFAULT_PORTS.values() else ["", f":{port}"]
-        # Without TLS here it may be in front.
+        # Without TLS here, a proxy in front may speak it.
         schemes = ["https"] if secure else ["https", "http"]
         names = [name.lower() for name in inputs.server_name]
         allowed = [f"{scheme}://{name}{port}" for name in names for scheme in schemes for port in ports]

@@ -1,7 +1,4 @@
-"""How large everything on a host has to be, from the one number of connections that it shall hold.
-
-Runs on the control node, before anything is touched.
-"""
+"""Sizes of buffers, queues and limits on a host, from the number of connections that it has to hold."""
 
 from __future__ import annotations
 
@@ -9,17 +6,17 @@ from dataclasses import dataclass
 
 from .host import Limits
 
-# Logs, libraries and listening sockets of a process, beside its connections.
+# File descriptors for logs, libraries and listening sockets of a process, beside its connections.
 SPARE_DESCRIPTORS = 256
-# What WebSocket puts in front of a payload at most, with its masking key (RFC 6455, 5.2).
+# Bytes of the largest WebSocket frame header, with its masking key (RFC 6455, 5.2).
 FRAME_HEADER = 14
 PAGE = 4096
-# What an address takes in a zone of limit_conn and in one of limit_req (nginx's documentation of limit_conn_zone and
+# Bytes of an address in a zone of limit_conn and in a zone of limit_req (nginx's documentation of limit_conn_zone and
 # limit_req_zone, 64-bit platforms).
 CONNECTIONS_STATE, HANDSHAKES_STATE = 64, 128
-# What nginx keeps about each page of a zone, and the pages below which it takes no zone at all.
+# Bytes that nginx keeps about each page of a zone, and the smallest number of pages that it accepts for a zone.
 PAGE_RECORD, MIN_PAGES = 24, 8
-# Two, so that the death of one leaves somebody to take its clients.
+# With two, the clients of a process that dies can connect to the other.
 MIN_PROCESSES = 2
 
 
@@ -27,10 +24,10 @@ MIN_PROCESSES = 2
 class Sizes:
     """What follows from ``websockets_max_connections`` and ``websockets_message_size``.
 
-    :param worker_connections: nginx's, for one worker
+    :param worker_connections: connections of one of nginx's workers
     :param nginx_nofile: file descriptors of nginx's service
-    :param minfds: Supervisor's: file descriptors of each process
-    :param backlog: clients that may wait to be accepted
+    :param minfds: file descriptors of each process of the app, from supervisord
+    :param backlog: clients that may wait until nginx or a process accepts them
     :param buffer: bytes of one of nginx's buffers
     :param connections_zone: bytes of the zone that counts connections for each address
     :param handshakes_zone: bytes of the zone that counts handshakes for each address
@@ -49,16 +46,16 @@ def sizes(max_connections: int, message_size: int, minfds: int = 0, nginx_nofile
     """Return what follows from ``websockets_max_connections`` and ``websockets_message_size``.
 
     :param minfds: the largest ``minfds`` that supervisord has on the host already
-    :param nginx_nofile: the largest limit that the role has given nginx there, for another app
+    :param nginx_nofile: the limit of file descriptors that the role has given nginx there already
     """
     worker_connections = worker_needs(max_connections)
     return Sizes(
         worker_connections=worker_connections,
         nginx_nofile=max(worker_connections, nginx_nofile),
         minfds=max(process_needs(max_connections), minfds),
-        # All clients may come at once, after a loss of the network for example; the kernel lowers it to somaxconn.
+        # All clients may connect at once, for example after a network failure. The kernel lowers it to somaxconn.
         backlog=max_connections,
-        # A message that fits, with its header, goes through in one read and one write on each side.
+        # nginx passes on a message that fits, with its header, in one read and one write.
         buffer=-(-(message_size + FRAME_HEADER) // PAGE) * PAGE,
         # Each client may have an address of its own.
         connections_zone=zone(max_connections, CONNECTIONS_STATE),
@@ -67,57 +64,68 @@ def sizes(max_connections: int, message_size: int, minfds: int = 0, nginx_nofile
 
 
 def zone(states: int, size: int) -> int:
-    """Return the bytes of a zone of nginx's that so many states fit into."""
+    """Return the bytes of a zone of nginx's that holds so many states.
+
+    :param size: bytes of one state
+    """
     pages = -(-states * size // PAGE)
     return (pages + -(-pages * PAGE_RECORD // PAGE) + MIN_PAGES) * PAGE
 
 
 def process_needs(max_connections: int) -> int:
-    """Return the descriptors of one of the app's processes.
+    """Return the number of file descriptors of one of the app's processes.
 
-    Any one has to be able to hold all: the others may be down. Below that it hangs instead of refusing.
+    Each process has to be able to hold all connections, because the others may be down. A process that has no descriptor
+    left hangs instead of refusing.
     """
     return max_connections + SPARE_DESCRIPTORS
 
 
 def worker_needs(max_connections: int) -> int:
-    """Return the connections, and so the descriptors, of one of nginx's workers.
+    """Return the number of connections, and so of file descriptors, of one of nginx's workers.
 
-    A proxied WebSocket is two, and one worker may get them all: the kernel wakes whichever it likes.
+    A proxied WebSocket is two connections, and one worker may get all of them: the kernel chooses which one it wakes.
     """
     return 2 * max_connections + SPARE_DESCRIPTORS
 
 
 def numprocs(wanted: str, cores: int) -> int:
-    """Return the processes of a host with so many cores: ``auto`` is one for each of them."""
+    """Return the number of the app's processes.
+
+    :param wanted: ``websockets_numprocs``: a number, or ``auto`` for one per core and at least :data:`MIN_PROCESSES`
+    :param cores: number of the host's cores
+    """
     return max(cores, MIN_PROCESSES) if wanted == "auto" else int(wanted)
 
 
 def shortcomings(max_connections: int, processes: int, limits: Limits) -> list[str]:
-    """Return what is too small, and how to change it, for each limit of the host that cannot carry the connections."""
+    """Return a message for each limit of the host that is too small, with what to do.
+
+    :param processes: number of the app's processes
+    """
     found = []
     need = worker_needs(max_connections)
     largest = (min(limits.nofile, limits.nr_open) - SPARE_DESCRIPTORS) // 2
     if limits.nr_open < need:
         found.append(
             f"nginx would need {need} file descriptors, and the kernel allows {limits.nr_open}; use at most {largest},"
-            f" or on the host: sysctl -w fs.nr_open={need}"
+            f" or run on the host: sysctl -w fs.nr_open={need}"
         )
     elif limits.nofile < need:
         found.append(
             f"nginx would need {need} file descriptors, and the host's services get {limits.nofile}; use at most"
-            f" {largest}, or raise what the host, a container then, is started with: --ulimit nofile={need}:{need}"
+            f" {largest}; if the host is a container, you can start it with --ulimit nofile={need}:{need} instead"
         )
     waiting = -(-max_connections // processes)
     if limits.somaxconn < waiting:
         found.append(
-            f"at {processes} processes {waiting} clients may wait for each, and the kernel lets"
+            f"with {processes} processes {waiting} clients may wait for each, and the kernel lets"
             f" {limits.somaxconn} wait; use at most {limits.somaxconn * processes}, a larger websockets_numprocs,"
-            f" or on the host: sysctl -w net.core.somaxconn={waiting}"
+            f" or run on the host: sysctl -w net.core.somaxconn={waiting}"
         )
     if 0 < limits.conntrack < max_connections:
         found.append(
             f"the host's firewall tracks {limits.conntrack} connections and drops all others; use at most"
-            f" {limits.conntrack}, or on the host: sysctl -w net.netfilter.nf_conntrack_max={2 * max_connections}"
+            f" {limits.conntrack}, or run on the host: sysctl -w net.netfilter.nf_conntrack_max={2 * max_connections}"
         )
     return found

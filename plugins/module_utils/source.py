@@ -1,4 +1,4 @@
-"""The app's code on the control node: a folder or a git revision, its digest and its archive."""
+"""The app's code on the control node: its folder or git revision, its digests and its archive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .release import Findings, describe, digest
 
 _LEFT_OUT = {".git", ".hg", ".svn", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".venv"}
 
-# How a caller's git tells where its repository is (git rev-parse --local-env-vars).
+# Variables by which git names a caller's repository (git rev-parse --local-env-vars).
 _REPOSITORY = {
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"),
     *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_SHALLOW_FILE", "GIT_PREFIX"),
@@ -27,7 +27,7 @@ _REPOSITORY = {
 
 
 def once(path: str, make: Callable[[str], None]) -> str:
-    """Have ``make(path)`` make a file or a folder, unless another process of this run has; return its path."""
+    """Call ``make(path)`` for a file or a folder, unless another process of this run has made it; return its path."""
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.path.exists(path):
@@ -39,7 +39,10 @@ def once(path: str, make: Callable[[str], None]) -> str:
 
 
 def scan_once(folder: str, cache: str, key: str) -> str:
-    """Return a file inside ``cache`` with the findings of :func:`scan`; the hosts of one task share it by its ``key``."""
+    """Return a file inside ``cache`` with the findings of :func:`scan`; all hosts of a task share it.
+
+    :param key: the task's own id
+    """
 
     def write(path: str) -> None:
         with open(path, "w", encoding="utf-8") as file:
@@ -49,22 +52,23 @@ def scan_once(folder: str, cache: str, key: str) -> str:
 
 
 def load(path: str) -> Findings:
-    """Return what :func:`scan_once` has written."""
+    """Return the findings in a file of :func:`scan_once`."""
     with open(path, encoding="utf-8") as file:
         return {path: (kind, value) for path, (kind, value) in json.load(file).items()}
 
 
 def archive_once(folder: str, found: Findings, cache: str) -> str:
-    """Return the :func:`archive` of these files inside ``cache``; hosts that lack the same ones share it."""
+    """Return the :func:`archive` of these files inside ``cache``; hosts that need the same files share it."""
     path = os.path.join(cache, f"websockets-{digest([folder, found])}.tar.gz")
     return once(path, lambda partial: archive(folder, found, partial))
 
 
 def scan(folder: str) -> Findings:
-    """Return {relative path: (kind, value)} of what a release of this folder contains.
+    """Return {relative path: (kind, value)} of the files in a release of this folder, see :func:`release.describe`.
 
-    They are what :func:`release.describe` says. Folders without files are not part of it. Raises :class:`InputError`
-    for what cannot be released.
+    Empty folders are not part of a release.
+
+    :raises InputError: for a file that cannot be part of a release
     """
     found: Findings = {}
     for parent, folders, files in os.walk(folder):
@@ -81,26 +85,35 @@ def scan(folder: str) -> Findings:
                 continue
             what = describe(path)
             if what is None:
-                raise InputError(problem("websockets_src", path, "it is neither a file nor a link; leave it out."))
+                raise InputError(
+                    problem("websockets_src", path, "it is neither a file nor a link; move it out of the app's folder.")
+                )
             kind, target = what
             if kind == "link":
                 inside = os.path.normpath(os.path.join(os.path.dirname(relative), target))
                 if os.path.isabs(target) or inside.split(os.sep)[0] == os.pardir:
                     raise InputError(
-                        problem("websockets_src", path, f"it is a link to {target}, outside the app; copy the file.")
+                        problem(
+                            "websockets_src",
+                            path,
+                            f"it is a link to {target}, outside the app's folder; copy the file.",
+                        )
                     )
             found[relative] = what
     return found
 
 
 def lacking(found: Findings, releases: Iterable[dict[str, str]]) -> Findings:
-    """Return those of :func:`scan`'s findings whose content is in none of the releases (their ``files``), and links."""
+    """Return those of :func:`scan`'s findings that no release has: all links, and files with new content.
+
+    :param releases: the ``files`` of each release
+    """
     there = {what.partition(" ")[2] for files in releases for what in files.values()}
     return {path: (kind, value) for path, (kind, value) in found.items() if kind == "link" or value not in there}
 
 
 def archive(folder: str, found: Findings, path: str) -> None:
-    """Write a gzipped tar of :func:`scan`'s findings that depends on nothing but them."""
+    """Write a gzipped tar of :func:`scan`'s findings; the same findings give the same bytes."""
     with (
         open(path, "wb") as raw,
         gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed,
@@ -108,7 +121,7 @@ def archive(folder: str, found: Findings, path: str) -> None:
     ):
         for relative, (kind, _value) in sorted(found.items()):
             info = tar.gettarinfo(os.path.join(folder, relative), relative)
-            if info.islnk():  # a second name of a file: pack it as a file of its own
+            if info.islnk():  # a hard link: pack it as a file of its own
                 info.type, info.linkname = tarfile.REGTYPE, ""
                 info.size = os.path.getsize(os.path.join(folder, relative))
             info.uid = info.gid = info.mtime = 0
@@ -124,8 +137,11 @@ def archive(folder: str, found: Findings, path: str) -> None:
 def requirements(folder: str, found: Findings, name: str = "requirements.txt", seen: tuple[str, ...] = ()) -> str:
     """Return the text that decides what is installed: requirements.txt and what it includes.
 
-    Empty where there is no such file. Where a requirement is a path inside the app, the code itself is part of
-    the text. Raises :class:`InputError` for editable requirements, which would tie the packages to one release.
+    The text is empty if there is no such file. If a requirement is a path inside the app, the code is part of the text.
+
+    :param name: the file to read
+    :param seen: the files that include it
+    :raises InputError: for an editable requirement, which would tie the packages to one release, or a missing file
     """
     if name not in found:
         return ""
@@ -136,7 +152,11 @@ def requirements(folder: str, found: Findings, name: str = "requirements.txt", s
         line = line.strip()
         if line.startswith(("-e", "--editable")):
             raise InputError(
-                problem("websockets_src", f"{name}: {line}", "an editable requirement cannot be released; drop -e.")
+                problem(
+                    "websockets_src",
+                    f"{name}: {line}",
+                    "an editable requirement cannot be part of a release; remove -e.",
+                )
             )
         included = re.match(r"(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)", line)
         if included and "://" not in included[1]:
@@ -145,7 +165,7 @@ def requirements(folder: str, found: Findings, name: str = "requirements.txt", s
                 raise InputError(
                     problem("websockets_src", f"{name}: {line}", f"there is no {path} in the app's folder.")
                 )
-            if path not in (*seen, name):  # a circle is pip's to refuse
+            if path not in (*seen, name):  # pip refuses files that include each other
                 parts.append(requirements(folder, found, path, (*seen, name)))
         elif line.startswith((".", "/", "file:")) or " @ file:" in line:
             parts.append(repr(sorted(found.items())))
@@ -153,9 +173,10 @@ def requirements(folder: str, found: Findings, name: str = "requirements.txt", s
 
 
 def checkout(repo: str, version: str, cache: str) -> str:
-    """Return a folder inside ``cache`` with the files of a revision; hosts of one run share it.
+    """Return a folder inside ``cache`` with the files of a revision; all hosts of a run share it.
 
-    Raises :class:`InputError` where git cannot read the repository or does not know the revision.
+    :param version: a branch, tag or commit
+    :raises InputError: if git cannot read the repository or does not know the revision
     """
     name = hashlib.sha256(f"{repo}\0{version}".encode()).hexdigest()[:16]
     return once(os.path.join(cache, f"websockets-{name}"), lambda folder: _export(repo, version, folder))
@@ -166,7 +187,7 @@ def _export(repo: str, version: str, folder: str) -> None:
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(shutil.rmtree, bare, ignore_errors=True)
         _git("init", "--quiet", "--bare", bare)
-        # Servers give a branch or tag by itself; a bare commit may need everything.
+        # A git server sends a single branch or tag; for a commit git may have to fetch everything.
         shallow = _git("-C", bare, "fetch", "--quiet", "--depth=1", "--", repo, version, check=False)
         if shallow.returncode == 0:
             revision = "FETCH_HEAD"
@@ -191,7 +212,7 @@ def _export(repo: str, version: str, folder: str) -> None:
 
 
 def _git(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    # A git hook that deploys exports its own repository to us.
+    # A git hook that runs a deploy exports its own repository.
     environment = {name: value for name, value in os.environ.items() if name not in _REPOSITORY}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
@@ -201,5 +222,5 @@ def _git(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str
 
 
 def _no_password(text: str) -> str:
-    # A token can stand where the user's name is, and a careless password can contain a slash or an @.
+    # A token can be in the place of the user's name, and a password can contain a slash or an @.
     return re.sub(r"://\S*@", "://***@", text).strip()

@@ -1,4 +1,4 @@
-"""The host's system: its distribution, packages, interpreter, users, and what its kernel allows."""
+"""The host's system: distribution, packages, interpreter, users, and the limits of its kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def init() -> str:
 
 
 def platform(platforms: Collection[str], path: str = "/etc/os-release") -> str:
-    """Return which of the platforms this distribution is, or is like; empty if none."""
+    """Return which of the platforms this distribution is, or is like; empty if it is like none of them.
+
+    :param platforms: names such as ``debian-13`` or ``debian``
+    """
     with open(path, encoding="utf-8") as file:
         pairs = [word.partition("=") for word in shlex.split(file.read(), comments=True)]
     names = {name: value for name, _, value in pairs}
@@ -29,7 +32,7 @@ def platform(platforms: Collection[str], path: str = "/etc/os-release") -> str:
 
 
 def python_version(path: str) -> str:
-    """Return the interpreter's version such as 3.13, empty if it is none that can run an app."""
+    """Return the interpreter's version, such as ``3.13``; empty if there is none at this path, or it is older than 3.9."""
     code = "import sys; print('%d.%d' % sys.version_info[:2] if sys.version_info >= (3, 9) else '')"
     try:
         return subprocess.run([path, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
@@ -38,7 +41,7 @@ def python_version(path: str) -> str:
 
 
 def missing(packages: Iterable[str]) -> list[str]:
-    """Return the packages that dpkg does not have; of alternatives (``a | b``), the first if it has none."""
+    """Return the packages that are not installed; of alternatives (``a | b``), the first if none of them is."""
     alternatives = [package.split(" | ") for package in packages]
     query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"]
     query += [name for names in alternatives for name in names]
@@ -48,7 +51,7 @@ def missing(packages: Iterable[str]) -> list[str]:
 
 
 def account(user: str) -> tuple[str, str]:
-    """Return the user's primary group and home, both empty if there is no such user."""
+    """Return the user's primary group and home folder, both empty if the host does not have the user."""
     try:
         entry = pwd.getpwnam(user)
         return grp.getgrgid(entry.pw_gid).gr_name, entry.pw_dir
@@ -57,7 +60,7 @@ def account(user: str) -> tuple[str, str]:
 
 
 def nofile(descriptors: int) -> int:
-    """Return how many file descriptors a service on this host can have, as far as ``descriptors`` are concerned."""
+    """Return how many file descriptors a service on this host can have; it does not try more than ``descriptors``."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard < descriptors:
         try:
@@ -68,7 +71,7 @@ def nofile(descriptors: int) -> int:
 
 
 def kernel(name: str) -> int:
-    """Return a number of the kernel's (sysctl), 0 where it does not have it."""
+    """Return a number of the kernel's, such as ``fs.nr_open`` (sysctl(8)); 0 if the kernel does not have it."""
     try:
         with open(f"/proc/sys/{name.replace('.', '/')}", encoding="ascii") as file:
             return int(file.read())
@@ -77,7 +80,7 @@ def kernel(name: str) -> int:
 
 
 def limits(descriptors: int) -> Limits:
-    """Return what this host allows a service that needs so many file descriptors."""
+    """Return the limits of this host for a service that needs so many file descriptors."""
     return Limits(
         nofile=nofile(descriptors),
         nr_open=kernel("fs.nr_open"),

@@ -1,6 +1,6 @@
-"""Certificates: judged by OpenSSL itself, made where a self-signed one will do, compared with what nginx shows.
+"""Certificates: OpenSSL checks them, makes self-signed ones, and reads the certificate that nginx shows.
 
-Standard library only: it runs on the control node, for a certificate from the inputs, and on the host.
+It needs only the standard library: it runs on the host, and on the control node for a certificate from the inputs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ subjectAltName = {alternatives}
 
 
 class CertificateError(Exception):
-    """A certificate, or its key, cannot be used; ``about`` says which of the two, the message why."""
+    """nginx cannot use a certificate or its key. ``about`` is ``certificate`` or ``key``; the message says why."""
 
     def __init__(self, about: str, why: str) -> None:
         super().__init__(why)
@@ -49,22 +49,23 @@ class CertificateError(Exception):
 def examine(certificate: str, key: str, names: Sequence[str]) -> Validity:
     """Return when a certificate begins and ends.
 
-    A server with this certificate and key is asked by a client that trusts the last certificate of the chain only, so
-    that OpenSSL itself says whether they belong together, follow each other, are valid now and cover the names.
+    A TLS client that trusts only the last certificate of the chain connects to a server with this certificate and key.
+    So OpenSSL says whether certificate and key belong together, whether the chain is whole, is valid now, and covers the
+    names.
 
     :param certificate: path of the certificate and its chain, PEM
     :param key: path of its key, PEM
-    :param names: host names that it has to cover, if any
-    :raises CertificateError: if that is not so
+    :param names: host names that it has to cover; with an empty list, any certificate does
+    :raises CertificateError: if nginx or a client could not use it
     """
     chain = _CERTIFICATE.findall(_read(certificate, "certificate"))
     if not chain:
-        raise CertificateError("certificate", "there is no certificate in PEM in it (-----BEGIN CERTIFICATE-----).")
+        raise CertificateError("certificate", "it has no certificate in PEM (-----BEGIN CERTIFICATE-----).")
     text = _read(key, "key")
     if _ENCRYPTED.search(text):
-        raise CertificateError("key", "it has a passphrase, which nobody could give nginx at boot; take it off.")
+        raise CertificateError("key", "it has a passphrase, which nginx cannot ask for at boot; remove the passphrase.")
     if not _KEY.search(text):
-        raise CertificateError("key", "there is no private key in PEM in it (-----BEGIN PRIVATE KEY-----).")
+        raise CertificateError("key", "it has no private key in PEM (-----BEGIN PRIVATE KEY-----).")
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         server.load_cert_chain(certificate, key, password=lambda: b"")
@@ -73,7 +74,7 @@ def examine(certificate: str, key: str, names: Sequence[str]) -> Validity:
             raise CertificateError("key", "it is not the key of the first certificate.") from None
         raise CertificateError("certificate", f"OpenSSL cannot use it with its key: {error.reason}.") from None
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    client.hostname_checks_common_name = False  # browsers do not look there either
+    client.hostname_checks_common_name = False  # browsers ignore the common name too
     try:
         client.load_verify_locations(cadata=chain[-1])
         client.check_hostname = bool(names)
@@ -87,13 +88,18 @@ def examine(certificate: str, key: str, names: Sequence[str]) -> Validity:
 
 
 def ends_soon(found: Validity, now: float | None = None) -> bool:
-    """Tell whether a certificate should have been renewed by now: certbot begins at a third of its life, or at 30 days."""
+    """Tell whether a certificate should have been renewed: it has less than 14 days and a quarter of its life left.
+
+    certbot renews it earlier, at a third of its life or at 30 days.
+
+    :param now: seconds since the epoch, the present by default
+    """
     left = found.until - (time.time() if now is None else now)
     return left < min(14 * DAY, (found.until - found.since) / 4)
 
 
 def _introduce(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None) -> dict[str, Any]:
-    """Have a server and a client shake hands in memory; return the certificate as the client has verified it."""
+    """Make a TLS handshake of a server and a client in memory; return the certificate that the client has verified."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
         client.wrap_bio(to_client, to_server, server_hostname=name),
@@ -119,7 +125,7 @@ def _read(path: str, about: str) -> str:
 
 
 def first(path: str) -> bytes | None:
-    """Return the first certificate of a file as DER, the one that a server shows; None if there is none."""
+    """Return the first certificate of a file, which a server shows, as DER; None if the file has none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             chain = _CERTIFICATE.findall(file.read())
@@ -129,7 +135,7 @@ def first(path: str) -> bytes | None:
 
 
 def context() -> ssl.SSLContext:
-    """Return a client's context that accepts any certificate: the caller compares it with the one that it knows."""
+    """Return a client's context that accepts any certificate; the caller compares it with the certificate that it expects."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname = False
     made.verify_mode = ssl.CERT_NONE
@@ -139,7 +145,10 @@ def context() -> ssl.SSLContext:
 def shown(address: Sequence[Any], name: str, before: bytes = b"", timeout: float = 5.0) -> bytes | None:
     """Return the certificate that a server shows for a name, as DER; None if it shows none.
 
-    :param before: what the server wants before TLS begins
+    :param address: (address, port) of the server
+    :param name: server name in the TLS handshake
+    :param before: bytes that the server expects before TLS, such as the PROXY protocol's
+    :param timeout: seconds
     """
     try:
         plain = socket.create_connection((address[0], address[1]), timeout)
@@ -151,7 +160,12 @@ def shown(address: Sequence[Any], name: str, before: bytes = b"", timeout: float
 
 
 def make(names: Sequence[str], days: int = 365) -> tuple[str, str]:
-    """Return a new self-signed certificate for these names and its key, as PEM."""
+    """Return a new self-signed certificate for these names, and its key, as PEM.
+
+    :param names: host names and IP addresses
+    :param days: days for which it is valid
+    :raises CertificateError: if openssl fails
+    """
     alternatives = ", ".join(f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in names)
     with tempfile.TemporaryDirectory(prefix="websockets-tls-", dir=paths.SCRATCH) as scratch:
         request, key = (os.path.join(scratch, name) for name in ("request", "key"))
@@ -163,7 +177,7 @@ def make(names: Sequence[str], days: int = 365) -> tuple[str, str]:
             made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         except (OSError, subprocess.CalledProcessError) as error:
             words = getattr(error, "stderr", "") or str(error)
-            raise CertificateError("certificate", f"openssl has not made one: {words.strip()}") from None
+            raise CertificateError("certificate", f"openssl cannot make a certificate: {words.strip()}") from None
         with open(key, encoding="utf-8") as file:
             return made, file.read()
 

@@ -1,4 +1,4 @@
-"""Open connections of Unix sockets, as the kernel counts them."""
+"""The number of open connections of Unix sockets, from the kernel's table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ _CONNECTED = "03"
 
 
 def connections(folder: str, table: str = "/proc/net/unix") -> dict[str, int]:
-    """Return {path: open connections} of the sockets in a folder that processes listen on."""
+    """Return {path: number of open connections} of the listening sockets in a folder.
+
+    :param table: the kernel's table, see proc_net(5)
+    """
     found: dict[str, int] = {}
     with open(table, encoding="utf-8", errors="replace") as file:
         next(file)

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Give a release the traffic, prove it through nginx, and take it all back if that fails."""
+"""Give a release the traffic, prove it through nginx, and take everything back if that fails."""
 
 from __future__ import annotations
 
@@ -129,9 +129,11 @@ from ..module_utils.supervisor import Supervisor, SupervisorError
 
 
 def prove(site: Site, probe: Probe, attempts: int = 3, **further: Any) -> float:
-    """Repeat the handshake a few times, and return the seconds of the one that succeeds.
+    """Repeat the handshake until it succeeds, and return its seconds.
 
-    No more than a few: if it fails, it fails for clients too.
+    Clients get the same answers meanwhile, so the attempts are few.
+
+    :raises handshake.HandshakeError: if the last attempt fails
     """
     while True:
         attempts -= 1
@@ -144,12 +146,12 @@ def prove(site: Site, probe: Probe, attempts: int = 3, **further: Any) -> float:
 
 
 def conflict(words: str, host: str) -> str:
-    """Return nginx's warning that another site has our name, if that is among its words."""
+    """Return nginx's warning that another site has this host name, empty if its output has none."""
     return next((line for line in words.splitlines() if f'conflicting server name "{host}"' in line), "")
 
 
 class CutOver:
-    """One cut-over: :meth:`compare` what there is with what is wanted, :meth:`test` it, then :meth:`apply` it."""
+    """One cut-over: :meth:`compare` the files with the wanted ones, :meth:`test` and :meth:`apply` them."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module, given = module, module.params
@@ -158,12 +160,12 @@ class CutOver:
         self.probe = from_dict(Probe, {**given["probe"], "timeout": min(given["probe"]["timeout"], 5)})
         self.old = releases.live_id(self.release.app)
         self.swap = self.old != self.release.id
-        # On a host that has nothing installed yet, a check has nothing to ask.
+        # In check mode the host may not have nginx or openssl yet.
         tools = ["nginx", *(["openssl"] if self.site.certificate else [])]
         self.installed = nginx.read(paths.NGINX_MAIN) is not None and all(map(shutil.which, tools))
 
     def compare(self) -> None:
-        """Find the files that differ, and whether the certificate is due or not the one that nginx shows."""
+        """Find the files that differ, and whether certbot has to get a certificate."""
         main, wanted = nginx.read(paths.NGINX_MAIN), dict(self.module.params["files"])
         try:
             wanted |= certificate.own_files(self.site.certificate, self.module.params["pem"], self.installed)
@@ -189,7 +191,7 @@ class CutOver:
             self.fail(f"nginx refuses the new configuration; the working one is untouched:\n{error}")
 
     def diff(self) -> list[Mapping[str, str]]:
-        """Return what a check shows, and ``--diff``."""
+        """Return the differences for ``--diff``."""
         found = [certificate.diff(path, self.before[path], text) for path, text in self.files.items()]
         if self.due and self.site.certificate:
             found.append(certificate.diff(self.site.certificate.path, "", f"from {self.site.certificate.directory}\n"))
@@ -199,7 +201,10 @@ class CutOver:
         return found
 
     def apply(self, stale: bool) -> tuple[bool, float]:
-        """Put all in place and prove it; return whether nginx was reloaded, and the seconds of the proof."""
+        """Put everything in place and prove it; return whether nginx was reloaded, and the seconds of the proof.
+
+        :param stale: whether nginx has to be reloaded even if no file differs
+        """
         given = self.module.params
         if paths.NGINX_MAIN in self.files:
             self.module.backup_local(paths.NGINX_MAIN)
@@ -218,7 +223,7 @@ class CutOver:
             self.take_back()
             self.fail(
                 f"Release {self.release.id} does not answer through nginx at {':'.join(map(str, self.site.address))};"
-                f" nginx and the live link are as they were. {error}"
+                f" nginx's files and the live link are as before. {error}"
             )
         recorded.write(self.site, given["files"][self.site.file])
         if self.swap:
@@ -226,7 +231,7 @@ class CutOver:
         return reloaded, seconds
 
     def take_back(self) -> None:
-        """Have link and files be as they were."""
+        """Put the link and nginx's files back."""
         link = self.release.live_link
         if self.swap and self.old:
             releases.point(link, Release.of(self.release.app, self.old).sockets)
@@ -235,14 +240,14 @@ class CutOver:
         nginx.apply(self.before)
 
     def fail(self, message: str) -> NoReturn:
-        """Fail, and leave nothing running of a release that gets no traffic."""
+        """Fail the module, and stop the release if it gets no traffic."""
         if self.swap and not self.module.check_mode:
             try:
                 Supervisor().retire(self.release)
             except (SupervisorError, OSError) as error:
                 self.module.warn(f"{self.release.program} could not be removed: {error}")
         self.module.fail_json(msg=message)
-        raise AssertionError  # it has ended the module
+        raise AssertionError  # fail_json has ended the module
 
 
 def main() -> None:

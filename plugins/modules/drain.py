@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Let the clients of releases without traffic finish, stop their processes one by one, and end the run."""
+"""Wait for the clients of releases without traffic, stop these one process after the other, and end the run."""
 
 from __future__ import annotations
 
@@ -100,7 +100,10 @@ from ..module_utils.supervisor import Supervisor, SupervisorError
 
 
 def wait(old: Iterable[Release], timeout: float) -> int:
-    """Wait until no client is connected to these releases, or the time is over; return how many are left."""
+    """Wait until no client is connected to these releases; return the number of clients left.
+
+    :param timeout: the largest number of seconds to wait
+    """
     deadline = time.monotonic() + timeout
     while left := sum(sum(unix.connections(release.sockets).values()) for release in old):
         if time.monotonic() > deadline:
@@ -133,7 +136,8 @@ def main() -> None:
                 Supervisor().retire(release, module.params["interval"])
             pruned = releases.prune(app, module.params["keep_releases"])
         except (SupervisorError, OSError) as error:
-            module.fail_json(msg=f"{keep or app} serves, but releases {ids} have not been drained: {error}")
+            serves = f"Release {keep} serves. " if keep else ""
+            module.fail_json(msg=f"{serves}Not all of {app}'s releases {', '.join(ids)} have been drained: {error}")
         lock.end(from_dict(Run, module.params["run"]))
     module.exit_json(changed=bool(ids or pruned), drained=ids, clients_told=left, pruned=pruned)
 

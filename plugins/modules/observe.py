@@ -115,7 +115,7 @@ msg:
   description: The same as a sentence.
   returned: when another run holds the lock
   type: str
-  sample: root@control (process 4711) is deploying to this host.
+  sample: root@control (process 4711) is at work on this host. This run stops here; start it again when the other one has ended.
 """
 
 import os
@@ -135,9 +135,10 @@ from ..module_utils.supervisor import DOWN, Supervisor, SupervisorError
 
 
 def validity(certificate: Certificate | None) -> Validity:
-    """Return what is to be said of the certificate that a site needs, nothing without TLS.
+    """Return the validity of the certificate that a site needs, an empty one without TLS.
 
-    One in the inputs has been judged, and one that the role gets or makes is not there before the first deploy.
+    It is also empty for a certificate in the inputs, which the action ``plan`` has checked, and for one that the role
+    makes or gets, but has not yet.
     """
     if not certificate or certificate.given:
         return Validity()
@@ -146,12 +147,15 @@ def validity(certificate: Certificate | None) -> Validity:
     except tls.CertificateError as error:
         return Validity(about=error.about, problem=str(error)) if certificate.mode == "files" else Validity()
     if certificate.mode == "files" and os.stat(certificate.key).st_mode & 0o007:
-        return Validity(about="key", problem="everybody on the host can read it; make it 0600.")
+        return Validity(about="key", problem="every user of the host can read it; set its mode to 0600.")
     return found
 
 
 def serves(live: Release, minfds: int, probe: Probe, headers: dict[str, Any]) -> bool:
-    """Tell whether the processes of the live release all run as they should, and answer."""
+    """Tell whether all processes of the live release run, have enough file descriptors, and answer.
+
+    :param minfds: number of file descriptors that a process needs
+    """
     try:
         supervisor = Supervisor()
         processes = supervisor.processes(live.program)
@@ -166,7 +170,10 @@ def serves(live: Release, minfds: int, probe: Probe, headers: dict[str, Any]) ->
 
 
 def observe(given: dict[str, Any]) -> Host:
-    """Return the host as it is."""
+    """Return the present state of the host.
+
+    :param given: the module's parameters
+    """
     app, site, probe = given["app"], from_dict(Site, given["site"]), from_dict(Probe, given["probe"])
     init, platform = system.init(), system.platform(given["platforms"])
     acme = site.certificate is not None and site.certificate.mode == "acme"
@@ -187,7 +194,7 @@ def observe(given: dict[str, Any]) -> Host:
         minfds=minfds,
         nginx_nofile=neighbours.nginx_nofile(),
         limits=system.limits(given["worker_connections"]),
-        # Those that this process may run on, where a container has only some of them.
+        # The cores that this process may use: a container may have only some of the machine's.
         cores=len(os.sched_getaffinity(0)),
         files=host_files.found(file.dest for file in host_files.of(app)),
         folders=host_files.folders_are_made(paths.tmpfiles(app)),

@@ -1,4 +1,4 @@
-"""What the action plan is documented by; the code is plugins/action/plan.py."""
+"""The documentation of the action ``plan``. Its code is plugins/action/plan.py."""
 
 from __future__ import annotations
 

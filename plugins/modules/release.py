@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Put a release's code and packages in place; nothing that runs is touched."""
+"""Put a release's code and packages in place, without touching anything that runs."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ from ..module_utils.release import Release, Stored
 
 
 def build(module: AnsibleModule, release: Release) -> list[str]:
-    """Build the release beside its place, and rename it; return the files that are not what they should be."""
+    """Build the release beside its place and rename it; return the paths of files with wrong content, and build nothing then."""
     parent = os.path.dirname(release.path)
     partial = os.path.join(parent, f".{release.id}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -158,7 +158,10 @@ def build(module: AnsibleModule, release: Release) -> list[str]:
 
 
 def copy(files: Mapping[str, str], earlier: Iterable[Stored], code: str) -> None:
-    """Copy the files that are not there yet from releases with the same content: copies, which nobody else can edit."""
+    """Copy the files that the archive did not have from earlier releases.
+
+    They are copies, not links, so that an edit of an old release does not change this one.
+    """
     places = {
         what.partition(" ")[2]: os.path.join(stored.release.code, path)
         for stored in earlier
@@ -174,11 +177,12 @@ def copy(files: Mapping[str, str], earlier: Iterable[Stored], code: str) -> None
 
 
 def differ(files: Mapping[str, str], code: str) -> list[str]:
-    """Return the paths of those files that are not what they should be."""
+    """Return the paths of the files whose kind or content is wrong."""
     return [path for path, what in files.items() if " ".join(releases.describe(f"{code}/{path}") or ()) != what]
 
 
 def put(folder: str, name: str, text: str, mode: int, group: int = 0) -> None:
+    """Write a new file that belongs to root and a group, which never has a wider mode than this one."""
     path = os.path.join(folder, name)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -205,16 +209,17 @@ def install(module: AnsibleModule, venv: str, code: str) -> None:
 def execute(
     module: AnsibleModule, command: list[str], cwd: str | None = None, env: Mapping[str, str] | None = None
 ) -> None:
+    """Run a command; if it fails, fail the module with the end of the command's output."""
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         words = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
         module.fail_json(
-            msg=f"The release cannot be built; what was serving still serves. {' '.join(command[:4])} failed:\n{words}"
+            msg=f"The release cannot be built; nginx serves what it served before. {' '.join(command[:4])} failed:\n{words}"
         )
 
 
 def listing(id: str, files: Mapping[str, str]) -> str:
-    """Return a release as the lines of a diff."""
+    """Return the files of a release as text for a diff."""
     if not files:
         return ""
     return "".join([f"release {id}\n", *(f"{path} {value[:24]}\n" for path, value in sorted(files.items()))])
@@ -244,7 +249,7 @@ def main() -> None:
         module.exit_json(changed=False)
     if not module.check_mode:
         os.umask(0o022)
-        os.nice(10)  # copying and pip leave the processors to the clients
+        os.nice(10)  # copying and pip must not take the processors from the app
         with lock.hold(module):
             try:
                 if os.path.exists(release.path):
@@ -252,7 +257,7 @@ def main() -> None:
                 elif differing := build(module, release):
                     module.exit_json(changed=False, differing=differing)
             except OSError as error:
-                module.fail_json(msg=f"The release cannot be built; what was serving still serves. {error}")
+                module.fail_json(msg=f"The release cannot be built; nginx serves what it served before. {error}")
     module.exit_json(
         changed=True,
         diff={

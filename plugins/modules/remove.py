@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Take an app out of nginx, so that nobody new comes to it."""
+"""Take an app out of nginx, so that it gets no new clients."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ---
-# Nothing beside changed and diff.
+# This module returns only changed and diff.
 """
 
 import glob
@@ -77,7 +77,7 @@ def main() -> None:
                 nginx.apply(files)
                 acme.forget(site.app)
         except (nginx.NginxError, acme.AcmeError, OSError) as error:
-            module.fail_json(msg=f"The app stays as it is: {error}")
+            module.fail_json(msg=f"{site.app} has not been removed: {error}")
     module.exit_json(changed=bool(files), diff={"before": "".join(f"{path}\n" for path in files), "after": ""})
 
 

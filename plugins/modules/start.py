@@ -62,7 +62,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ---
-# Nothing beside changed.
+# This module returns only changed.
 """
 
 import os
@@ -81,7 +81,7 @@ from ..module_utils.supervisor import DOWN, FAILED, Supervisor, SupervisorError
 
 
 def start(supervisor: Supervisor, release: Release) -> bool:
-    """Bring up what is down; return whether anything was."""
+    """Start the processes of a release that are down; return whether there were any."""
     processes = supervisor.processes(release.program)
     if not processes:
         releases.point(release.program_file, f"{release.path}/program.conf")
@@ -94,7 +94,10 @@ def start(supervisor: Supervisor, release: Release) -> bool:
 
 
 def gate(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapping[str, object]) -> None:
-    """Wait until every process answers; raise GateError as soon as one cannot."""
+    """Wait until every process answers a handshake.
+
+    :raises GateError: as soon as a process has failed, or ``probe.timeout`` is over
+    """
     deadline = time.monotonic() + probe.timeout
     for process in release.processes:
         pause = 0.05
@@ -103,11 +106,11 @@ def gate(supervisor: Supervisor, release: Release, probe: Probe, headers: Mappin
             if state["statename"] in FAILED or time.monotonic() > deadline:
                 raise GateError(process, error, state)
             time.sleep(pause)
-            pause = min(2 * pause, 1)  # the log is to show more than the gate's own tries
+            pause = min(2 * pause, 1)  # otherwise the gate's tries would fill the log
 
 
 def repair(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapping[str, object]) -> bool:
-    """Restart the processes of a release that ran before and do not answer; return whether there were any."""
+    """Restart the processes of a running release that do not answer; return whether there were any."""
     silent = [process.name for process in release.processes if handshake.fault(process.socket, probe, headers)]
     for name in silent:
         supervisor.restart(release.program, name)
@@ -115,6 +118,8 @@ def repair(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapp
 
 
 class GateError(Exception):
+    """A process does not answer; the message has supervisord's view of it and the end of its log."""
+
     def __init__(self, process: Process, error: Exception, state: Mapping[str, Any]) -> None:
         why = state["spawnerr"] or state["description"]
         super().__init__(
@@ -124,6 +129,7 @@ class GateError(Exception):
 
 
 def last_lines(path: str, lines: int = 15) -> str:
+    """Return the last lines of a log, with its path."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             file.seek(max(0, os.path.getsize(path) - 8192))
@@ -169,7 +175,7 @@ def start_and_gate(module: AnsibleModule, release: Release, probe: Probe, header
         except (SupervisorError, OSError) as second:
             module.warn(f"{release.program} could not be removed: {second}")
         module.fail_json(
-            msg=f"Release {release.id} has not passed the gate and gets no traffic; what was serving still serves."
+            msg=f"Release {release.id} has not passed the gate and gets no traffic; nginx serves what it served before."
             f" {error}"
         )
     module.exit_json(changed=changed or started)

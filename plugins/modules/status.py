@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Tell what runs of every app on a host, and what it could go back to."""
+"""Tell what runs of every app on a host, and to which releases a rollback can go."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ from ..module_utils.supervisor import Supervisor, SupervisorError
 
 
 def status(app: str, supervisor: Supervisor) -> dict[str, Any]:
-    """Return what there is of one app."""
+    """Return the status of one app."""
     live = releases.live_id(app)
     been_live = {id: stored.since for id, stored in releases.stored(app).items() if stored.been_live}
     return {
@@ -120,7 +120,7 @@ def status(app: str, supervisor: Supervisor) -> dict[str, Any]:
 
 
 def certificate(app: str) -> dict[str, str]:
-    """Return which certificate the site of an app has, and when that ends; empty without TLS."""
+    """Return the path, end and problem of the certificate of an app's site; empty without TLS."""
     site = recorded.site_of(app)
     if not site or not site.certificate:
         return {}
@@ -134,6 +134,7 @@ def certificate(app: str) -> dict[str, str]:
 
 
 def processes(release: Release, supervisor: Supervisor) -> list[dict[str, Any]]:
+    """Return the processes of a release, sorted by name; ``uptime`` is in seconds."""
     connections = unix.connections(release.sockets)
     return [
         {
@@ -149,7 +150,7 @@ def processes(release: Release, supervisor: Supervisor) -> list[dict[str, Any]]:
 
 
 def starts(path: str) -> int:
-    """Return how often a process has been started: its script writes a line each time."""
+    """Return the number of starts of a process. At each start its script adds a line to this file."""
     try:
         with open(path, encoding="ascii") as file:
             return len(file.readlines())
@@ -158,11 +159,12 @@ def starts(path: str) -> int:
 
 
 def stamp(seconds: float) -> str:
+    """Return seconds since the epoch as local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def lines(app: Mapping[str, Any]) -> Iterator[str]:
-    """Return one app's status as lines for people."""
+    """Yield the lines that show an app's status."""
     yield f"{app['app']}: {app['live']} live since {app['since']}" if app["live"] else f"{app['app']}: not live"
     yield from table(app["processes"])
     for old in app["draining"]:
@@ -178,6 +180,7 @@ def lines(app: Mapping[str, Any]) -> Iterator[str]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield processes as the lines of a table, none if there are no processes."""
     form = "  {:<12} {:<8} {:>7} {:>10} {:>8} {:>7}"
     if rows:
         yield form.format("process", "state", "pid", "uptime", "restarts", "clients")

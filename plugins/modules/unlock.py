@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""End a run on a host before its last task."""
+"""Give a host's lock back when a run ends before its last step."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ---
-# Nothing beside changed.
+# This module returns only changed.
 """
 
 from ansible.module_utils.basic import AnsibleModule
