@@ -552,7 +552,7 @@ def test_one_name_for_two_apps_of_a_run_is_refused():
     before = plan(app="chat")["ansible_facts"]
     with pytest.raises(InputError) as error:
         plan(app="chat", numprocs=2, ansible_facts=before)
-    assert str(error.value) == "websockets_app is 'chat': another app of this run has this name; use another."
+    assert str(error.value) == "websockets_app is 'chat': another app of this run has this name; use another name."
     # The same app again, or another one, is not.
     plan(app="chat", ansible_facts=before)
     plan(app="other", ansible_facts=before)

@@ -170,7 +170,7 @@ def test_good_inputs_are_accepted(run):
 
 
 def test_a_second_app_of_the_same_name_is_refused(run):
-    assert "another app of this run has this name; use another." in re.search('"msg": "REFUSED .*', run.stdout)[0]
+    assert "another app of this run has this name; use another name." in re.search('"msg": "REFUSED .*', run.stdout)[0]
 
 
 def test_no_secret_is_shown_even_in_a_verbose_run(run):
