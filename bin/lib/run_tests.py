@@ -44,7 +44,7 @@ UNIT = [sys.executable, "-m", "pytest", "tests", "-n", str(2 * (os.cpu_count() o
 ENGINE = [sys.executable, "molecule/hosts/engine.py"]
 
 
-# They measure: nothing else runs beside them. All others run beside each other, and beside lint and unit.
+# Their tests measure: nothing else runs beside them. All else runs beside each other, their hosts' preparation too.
 ALONE = {"faults", "hardened", "rollout"}
 SIDE_BY_SIDE = (os.cpu_count() or 1) + 1
 FULL = "TESTS_FULL"
@@ -54,7 +54,7 @@ children = set()
 
 
 class Part:
-    """What has a line of its own at the end. A linter counts as one, a scenario's run as one, and each pytest test as one."""
+    """What has a line of its own at the end. A linter counts as one, a run of Molecule as one, and each pytest test as one."""
 
     def __init__(self, title, work, *arguments):
         self.title, self.work, self.arguments = title, work, arguments
@@ -187,33 +187,41 @@ def molecule_env(scenario):
     }
 
 
-def molecule(part, scenario):
-    env = molecule_env(scenario)
-    ended = False
+def destroy(scenario):
+    env = {**os.environ, **molecule_env(scenario)}
+    subprocess.run(molecule_command(scenario, "destroy"), env=env, capture_output=True)
+    shutil.rmtree(env["MOLECULE_EPHEMERAL_DIRECTORY"], ignore_errors=True)
+
+
+def molecule(part, scenario, action="test"):
+    gone = False
     try:
-        passed, counted = part.run_pytest(f"molecule: {scenario}", molecule_command(scenario, "test"), **env)
-        ended = passed
+        passed, counted = part.run_pytest(part.title, molecule_command(scenario, action), **molecule_env(scenario))
         if passed or not counted:
             part.count(passed)
+        gone = action == "test" and passed
     finally:
         # Molecule removes its hosts after a failed step, but not when it is interrupted.
-        if not ended:
-            subprocess.run(molecule_command(scenario, "destroy"), env={**os.environ, **env}, capture_output=True)
-        shutil.rmtree(env["MOLECULE_EPHEMERAL_DIRECTORY"], ignore_errors=True)
+        if not gone:
+            destroy(scenario)
+
+
+def hosts(part, scenario):
+    """Have the hosts of a scenario, deployed to and idle, for its tests to run later and alone."""
+    destroy(scenario)  # those of a run that was killed
+    part.count(part.run(part.title, molecule_command(scenario, "converge"), **molecule_env(scenario)))
 
 
 def chosen(part, scenario):
-    """Return the parts that run beside each other, and those that run alone."""
-    of_molecule = {name: Part(f"molecule: {name}", molecule, name) for name in scenarios()}
+    """Return the parts that run beside each other, and then those that run alone."""
     if part == "molecule" and scenario:
-        return [], [of_molecule[scenario]]
-    others = {"unit": Part("unit", unit), "lint": Part("lint", lint)}
-    if part in others:
-        return [], [others[part]]
-    beside = [of_molecule[name] for name in of_molecule if name not in ALONE]
-    if not part:
-        beside += others.values()
-    return beside, [of_molecule[name] for name in of_molecule if name in ALONE]
+        return [], [Part(f"molecule: {scenario}", molecule, scenario)]
+    if part in ("lint", "unit"):
+        return [], [Part(part, {"lint": lint, "unit": unit}[part])]
+    beside = [Part(f"molecule: {name}", molecule, name) for name in scenarios() if name not in ALONE]
+    beside += [] if part else [Part("unit", unit), Part("lint", lint)]
+    beside += [Part(f"{name}: hosts", hosts, name) for name in sorted(ALONE)]
+    return beside, [Part(f"molecule: {name}", molecule, name, "verify") for name in sorted(ALONE)]
 
 
 def main(*arguments):
@@ -231,8 +239,10 @@ def main(*arguments):
         if beside:
             run_beside_each_other(beside)
         for one in alone:
-            one()
+            one()  # without its hosts it fails as well
     except KeyboardInterrupt:
+        for name in ALONE if beside else ():
+            destroy(name)
         sys.exit("\nInterrupted. The test hosts are removed.")
     print()
     for one in [*beside, *alone]:

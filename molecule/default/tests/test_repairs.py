@@ -35,7 +35,7 @@ HARM = {
     ),
     "/run is empty": (
         "rm -r /run/websockets",
-        "stat -c '%A %U %G %n' /run/websockets /run/websockets/echo; find /run/websockets -name '*.sock' | sort",
+        "stat -c '%A %U %G %n' /run/websockets /run/websockets/echo; find /run/websockets/echo -name '*.sock' | sort",
     ),
     "a folder has another mode": ("chmod 755 /run/websockets/echo", "stat -c '%A %U %G' /run/websockets/echo"),
     "a file is edited": (f"echo '# edited' >> {SUPERVISORD}", CONTENT.format(SUPERVISORD, SUPERVISORD)),
