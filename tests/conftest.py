@@ -20,7 +20,6 @@ import hypothesis
 import hypothesis.configuration
 import pytest
 import role
-import yaml
 from ansible_collections.websockets.deploy.plugins.module_utils import handshake, nginx, paths, supervisor
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 
@@ -28,9 +27,6 @@ hypothesis.configuration.set_hypothesis_home_dir(role.ROOT / ".pytest_cache" / "
 # The same examples every time: a red run stays red until something changes.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("tests")
-
-# Each of a thousand plans reads the argument specs; libyaml does it in a tenth of the time, where PyYAML has it.
-yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def pytest_configure(config):

@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__
 
@@ -263,9 +263,7 @@ def _has_ended(holder: Run) -> bool:
 
 
 def _load_spec(role: str) -> dict[str, dict[str, Any]]:
-    options = yaml.safe_load(_read(os.path.join(role, "meta", "argument_specs.yml")))["argument_specs"]["main"][
-        "options"
-    ]
+    options = yaml_load(_read(os.path.join(role, "meta", "argument_specs.yml")))["argument_specs"]["main"]["options"]
     return {
         name: {key: value for key, value in option.items() if key in ("type", "elements", "choices")}
         for name, option in options.items()
