@@ -1,4 +1,4 @@
-"""Traffic goes from one release to the next, through a real nginx; if anything fails, nobody has noticed."""
+"""A cut-over through a real nginx: the next release gets the traffic; if anything fails, the old one keeps it."""
 
 import contextlib
 import json
@@ -210,7 +210,7 @@ def test_a_name_that_another_site_has_is_refused(started, cut_over, nginx_folder
 
 
 def test_a_release_that_fails_its_proof_is_taken_back(started, cut_over, nginx_folder, port):
-    """It has passed the gate, and yet nobody would reach it."""
+    """Such a release has passed the gate, but no client would reach it."""
     first = started(1)
     cut_over(first)
     before = configuration(nginx_folder)
@@ -218,7 +218,7 @@ def test_a_release_that_fails_its_proof_is_taken_back(started, cut_over, nginx_f
     done = cut_over(second, edit=without_upgrade)
     assert done["msg"].startswith(
         f"Release {second['release']['id']} does not answer through nginx at 127.0.0.1:{port};"
-        " nginx and the live link are as they were. refused the handshake: HTTP/1.1 "
+        " nginx's files and the live link are as before. refused the handshake: HTTP/1.1 "
     )
     assert configuration(nginx_folder) == before
     assert release.live_id("echo") == first["release"]["id"]

@@ -13,7 +13,7 @@ from role import ROOT, load
 
 MINE = Run("mine", "me@here (process 1)")
 OTHER = Run("other", "you@there (process 2)")
-REFUSED = re.escape("me@here (process 1) is at work on this host; this run has changed nothing more.")
+REFUSED = re.escape("me@here (process 1) is at work on this host. This run stops here;")
 
 pytestmark = pytest.mark.usefixtures("host")
 

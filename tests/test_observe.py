@@ -44,15 +44,8 @@ def test_the_program_in_the_way_is_named(taken, my_name, address):
     assert neighbours.listener(f"{address}{taken}") == my_name
 
 
-<<<<<<< HEAD
-def test_a_free_port_is_nobodys(taken):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        free = other.getsockname()[1]
-    assert neighbours.listener(f"127.0.0.1:{free}") == ""
-=======
-def test_a_free_port_is_nobodys(taken, free_port):
-    assert observe.listener(f"127.0.0.1:{free_port()}") == ""
->>>>>>> speed
+def test_at_a_free_port_nothing_is_in_the_way(taken, free_port):
+    assert neighbours.listener(f"127.0.0.1:{free_port()}") == ""
     # The same port of another address is free as well.
     assert neighbours.listener(f"127.0.0.2:{taken}") == ""
 
@@ -70,9 +63,8 @@ def test_nginx_is_not_in_its_own_way(tmp_path, eventually):
 
 
 def test_an_address_of_another_host_is_told():
-    assert neighbours.listener("192.0.2.1:8080") == (
-        "nobody can listen there (Cannot assign requested address); something else"
-    )
+    told = "the kernel does not let nginx listen there (Cannot assign requested address)"
+    assert neighbours.listener("192.0.2.1:8080") == told
 
 
 # The other apps

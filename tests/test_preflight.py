@@ -11,17 +11,23 @@ from pathlib import Path
 import pytest
 from role import ECHO, ROOT
 
-# One inventory host for each case, all of them this machine; what the error has to say.
+# Each case is an inventory host, which is this machine, and a part of its error.
 CASES = {
     "typo": ({"websockets_numproc": 8}, "did you mean websockets_numprocs?"),
     "number": (
         {"websockets_numprocs": 0},
         "websockets_numprocs is '0': use 1 to 512, or auto for one process per core.",
     ),
-    "open": ({"websockets_listen": "80", "websockets_tls": ""}, "clients come from outside to websockets_listen (80)."),
+    "open": (
+        {"websockets_listen": "80", "websockets_tls": ""},
+        "nginx listens on more than loopback (websockets_listen is 80).",
+    ),
     "folder": ({"websockets_src": "/nonexistent"}, "there is no folder /nonexistent on the control node."),
-    "secret": ({"websockets_secrets": {"TOKEN": ["hunter2"]}}, "websockets_secrets is {'TOKEN': '(hidden)'}: quote it"),
-    "header": ({"websockets_gate_headers": {"X-Token": "hunter2\n"}}, "a header's value is a string on one line."),
+    "secret": (
+        {"websockets_secrets": {"TOKEN": ["hunter2"]}},
+        "websockets_secrets is {'TOKEN': '(hidden)'}: use a string or a number",
+    ),
+    "header": ({"websockets_gate_headers": {"X-Token": "hunter2\n"}}, "use a string on one line as a header's value."),
     "repository": (
         {"websockets_repo": "http://hunter2@127.0.0.1:9/app.git", "websockets_src": ""},
         "websockets_repo is 'http://***@127.0.0.1:9/app.git': git cannot read it",
@@ -30,12 +36,12 @@ CASES = {
         {"websockets_numprocs": 0, "websockets_user": "root"},
         "websockets_user is 'root': the app must not run as root; name a user of its own.\nwebsockets_numprocs is '0'",
     ),
-    # Only the host knows these.
-    "port": ({}, " listens there already; use another port, or stop it."),
-    "python": ({"websockets_python": "/nonexistent/python"}, "there is no Python >= 3.9 there on the host"),
+    # These depend on the host.
+    "port": ({}, " listens there already; use another address or port, or free this one."),
+    "python": ({"websockets_python": "/nonexistent/python"}, "the host has no Python >= 3.9 at this path"),
 }
 
-# What Ansible itself finds, by the role's argument specs, before the first task.
+# Ansible itself finds these by the role's argument specs, before the first task.
 TYPES = {
     "undefined": ({"websockets_server_name": ["{{ nowhere }}"]}, "'nowhere' is undefined"),
     "text": (

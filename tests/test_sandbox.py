@@ -28,24 +28,24 @@ def both(service):
     ("choice", "host", "sandboxes", "said"),
     [
         ("auto", {}, (True, True), "nginx and supervisor"),
-        ("auto", {"init": "sysv", "sandboxes": {}}, (False, False), "none: sandboxes are systemd's, and this host has another init"),
+        ("auto", {"init": "sysv", "sandboxes": {}}, (False, False), "none: sandboxes need systemd, and this host has another init"),
         ("never", {"sandboxes": both(ON)}, (False, False), "none; websockets_sandbox is never"),
         (
             "auto",
             {"sandboxes": {"nginx": SHARED, "supervisor": NEW}},
             (False, True),
-            f"supervisor; not nginx, which has {SITE} too: websockets_sandbox=always if that may be in one",
+            f"supervisor; not nginx, which also has {SITE}: use websockets_sandbox=always if that can run in a sandbox",
         ),
         ("always", {"sandboxes": {"nginx": SHARED, "supervisor": NEW}}, (True, True), "nginx and supervisor"),
-        # Who comes later comes to a host that has one.
+        # A sandbox stays if work is added to the service later.
         ("auto", {"sandboxes": {"nginx": {**SHARED, "on": True}, "supervisor": ON}}, (True, True), "nginx and supervisor"),
         (
             "auto",
             {"sandboxes": {"nginx": {**ON, "late": True}, "supervisor": ON}},
             (True, True),
-            "nginx and supervisor; from the next start of nginx on, which cuts clients and is left to you",
+            "nginx and supervisor; in force after your next restart of nginx, which disconnects all clients",
         ),
-        # This run starts it.
+        # This run starts the services.
         (
             "auto",
             {"sandboxes": both({**ON, "late": True}), "idle_services": ["nginx", "supervisor"]},
@@ -55,13 +55,13 @@ def both(service):
     ],
     ids=["new host", "no systemd", "never", "shared", "shared, always", "later", "late", "started by this run"],
 )  # fmt: skip
-def test_a_service_is_in_a_sandbox_unless_somebody_else_needs_it(choice, host, sandboxes, said):
+def test_a_service_is_in_a_sandbox_unless_it_has_other_work(choice, host, sandboxes, said):
     assert decided(choice, **host) == (dict(zip(sandbox.SERVICES, sandboxes, strict=True)), said)
 
 
 def test_a_file_that_this_run_writes_comes_late_to_a_service_that_runs():
     file = HostFile("nginx.sandbox.conf.j2", paths.sandbox("nginx"), "0644")
-    late = "nginx and supervisor; from the next start of nginx on, which cuts clients and is left to you"
+    late = "nginx and supervisor; in force after your next restart of nginx, which disconnects all clients"
     assert plan(files=[file])["sandbox_says"] == late
     assert plan({"idle_services": ["nginx"]}, files=[file])["sandbox_says"] == "nginx and supervisor"
 

@@ -79,7 +79,7 @@ def test_a_link_out_of_the_app_is_refused(tmp_path, place, target):
     with pytest.raises(InputError) as error:
         plan(src=str(app))
     assert str(error.value) == (
-        f"websockets_src is '{app / place}': it is a link to {target}, outside the app; copy the file."
+        f"websockets_src is '{app / place}': it is a link to {target}, outside the app's folder; copy the file."
     )
 
 
@@ -87,13 +87,17 @@ def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError) as error:
         plan(src=str(tmp_path))
-    assert str(error.value) == f"websockets_src is '{tmp_path}/pipe': it is neither a file nor a link; leave it out."
+    remedy = "it is neither a file nor a link; move it out of the app's folder."
+    assert str(error.value) == f"websockets_src is '{tmp_path}/pipe': {remedy}"
 
 
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(InputError) as error:
         plan(src=str(tmp_path), command="{venv}/bin/app {socket}")
-    assert str(error.value) == f"websockets_src is '{tmp_path}': there are no files in it."
+    assert (
+        str(error.value)
+        == f"websockets_src is '{tmp_path}': it has no files for a release; name the folder of the app."
+    )
 
 
 def test_a_folder_without_the_commands_file_is_refused(tmp_path):
@@ -198,10 +202,14 @@ def test_no_requirements_at_all(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        pytest.param("-e .", "an editable requirement cannot be released; drop -e.", id="editable"),
-        pytest.param("--editable=./lib", "an editable requirement cannot be released; drop -e.", id="editable, long"),
+        pytest.param("-e .", "an editable requirement cannot be part of a release; remove -e.", id="editable"),
         pytest.param(
-            "-egit+https://x/y", "an editable requirement cannot be released; drop -e.", id="editable, no space"
+            "--editable=./lib", "an editable requirement cannot be part of a release; remove -e.", id="editable, long"
+        ),
+        pytest.param(
+            "-egit+https://x/y",
+            "an editable requirement cannot be part of a release; remove -e.",
+            id="editable, no space",
         ),
         pytest.param("-r gone.txt", "there is no gone.txt in the app's folder.", id="include missing"),
         pytest.param("-c ../limits.txt", "there is no ../limits.txt in the app's folder.", id="include outside"),
@@ -315,7 +323,10 @@ def test_a_commit_without_files(repository):
     git(repository, "commit", "-q", "--allow-empty", "-m", "empty")
     with pytest.raises(InputError) as error:
         from_git(repository, "empty", command="app {socket}")
-    assert str(error.value) == f"websockets_repo is '{repository}': there are no files in it."
+    assert (
+        str(error.value)
+        == f"websockets_repo is '{repository}': it has no files for a release; name the folder of the app."
+    )
 
 
 def test_without_git(repository, monkeypatch):

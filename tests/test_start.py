@@ -269,12 +269,12 @@ def test_a_release_that_fails_its_gate_leaves_nothing_behind(planned, start_modu
     bad = made["release"]
     assert failed["failed"]
     assert failed["msg"].startswith(
-        f"Release {bad['id']} has not passed the gate and gets no traffic; what was serving still serves."
+        f"Release {bad['id']} has not passed the gate and gets no traffic; nginx serves what it served before."
         f" {bad['sockets']}/{why}. supervisord says "
     )
     assert re.search(f" is ({state})", failed["msg"])
     assert log in failed["msg"].splitlines()[-1]
-    # Nothing of it is left, and nobody else has noticed.
+    # Nothing of it is left, and the live release still runs.
     assert Supervisor().processes(bad["program"]) == {}
     assert release.programs("echo") == [serving["release"]["id"]]
     assert not os.path.exists(bad["sockets"])

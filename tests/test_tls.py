@@ -78,8 +78,8 @@ def test_a_wildcard_covers_its_names(examine):
 
 REFUSED = {
     "nothing there": (None, "", "certificate", "it cannot be read on the host (No such file or directory)."),
-    "no certificate": (pem(KEYS["host"]), pem(KEYS["host"]), "certificate", "there is no certificate in PEM in it"),
-    "no key": (OWN, OWN, "key", "there is no private key in PEM in it"),
+    "no certificate": (pem(KEYS["host"]), pem(KEYS["host"]), "certificate", "it has no certificate in PEM"),
+    "no key": (OWN, OWN, "key", "it has no private key in PEM"),
     "key of another": (OWN, pem(KEYS["other"]), "key", "it is not the key of the first certificate."),
     "chain upside down": (MIDDLES + ISSUED, pem(KEYS["host"]), "key", "it is not the key of the first certificate."),
     "chain of another": (
@@ -152,7 +152,9 @@ def test_the_host_refuses_a_key_that_everybody_can_read(tmp_path):
     key.write_text(pem(KEYS["host"]))
     wanted = Certificate("files", str(certificate_), str(key), NAMES)
     key.chmod(0o644)
-    assert observe.validity(wanted) == Validity(about="key", problem="everybody on the host can read it; make it 0600.")
+    assert observe.validity(wanted) == Validity(
+        about="key", problem="every user of the host can read it; set its mode to 0600."
+    )
     key.chmod(0o640)
     assert observe.validity(wanted).until > NOW.timestamp()
     # Another that is got or made by the role is no input of anybody's.
@@ -382,8 +384,8 @@ def test_without_an_authority_what_was_serving_serves(secure, started, cut_over,
     before = site.read_text()
     done = cut_over(secure(2, **ACME))
     assert done["msg"] == (
-        "There is no certificate for ws.example.com from https://127.0.0.1:9/dir. What served before serves, and the"
-        " next run asks again. Connection refused"
+        "There is no certificate for ws.example.com from https://127.0.0.1:9/dir. nginx serves what it served before,"
+        " and the next run asks again. Connection refused"
     )
     assert "--domain ws.example.com" in authority.read_text()
     assert site.read_text() == before
