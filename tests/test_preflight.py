@@ -1,4 +1,4 @@
-"""Bad inputs as a person meets them: ansible-playbook stops at the plan, in readable words, and has touched nothing."""
+"""With bad inputs ansible-playbook stops at the plan, says why, and has touched nothing."""
 
 import json
 import os
@@ -68,20 +68,20 @@ PLAYS = """
 
 
 def places():
-    """Return all that a deploy would make on a host, with its inode and time."""
+    """Return the files that a deploy would make on a host, with their inodes and times."""
     tops = [
         *("/srv/websockets", "/run/websockets", "/run/websockets.lock", "/var/log/websockets"),
         *("/etc/nginx", "/etc/supervisor", "/etc/tmpfiles.d", "/etc/init.d", "/etc/systemd/system", "/etc/passwd"),
     ]
     found = [Path(top) for top in tops if os.path.lexists(top)]
     found += [path for top in found if top.is_dir() for path in top.rglob("*")]
-    # Sockets and logs of what runs here change by themselves.
+    # Sockets and logs of running programs change by themselves.
     return {path: (path.lstat().st_ino, path.lstat().st_ctime_ns) for path in found if path.suffix in ("", ".conf")}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, free_port):
-    """One ansible-playbook for all cases. A check: should the plan let one pass, this machine is still not deployed to."""
+    """Run ansible-playbook once for all cases, in check mode: it deploys nothing even if the plan accepts a case."""
     folder = tmp_path_factory.mktemp("preflight")
     with socket.create_server(("127.0.0.1", 0)) as mine:
         free = free_port()
@@ -165,7 +165,7 @@ def test_nothing_has_been_touched(run):
     recap = dict(re.findall(r"(?m)^(\w+) +: (ok=.*)$", run.stdout))
     for case in CASES | TYPES:
         assert re.search(r"changed=0 +unreachable=0 +failed=1 ", recap[case]), recap[case]
-    # The plan is the last task of all: no file of the role comes before it.
+    # The plan is the last task that has run.
     assert run.stdout.rsplit("\nTASK [", 1)[1].startswith(
         "websockets.deploy.websockets : Check the inputs, look at the host and plan the release]"
     )
@@ -176,7 +176,7 @@ def test_good_inputs_are_accepted(run):
 
 
 def test_a_second_app_of_the_same_name_is_refused(run):
-    assert "another app of this run has this name; use another." in re.search('"msg": "REFUSED .*', run.stdout)[0]
+    assert "another app of this run has this name; use another name." in re.search('"msg": "REFUSED .*', run.stdout)[0]
 
 
 def test_no_secret_is_shown_even_in_a_verbose_run(run):

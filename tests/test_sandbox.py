@@ -1,4 +1,4 @@
-"""Which services are in a sandbox, what a person is told of it, and the files as systemd judges them."""
+"""Services in a sandbox, the words about it, and systemd's own check of the files."""
 
 import json
 import shutil
@@ -72,7 +72,7 @@ def test_never_takes_nothing_away(service):
     assert [line for line in text.splitlines() if line and not line.startswith("#")] == ["[Service]"]
 
 
-# What is here of Debian's own units.
+# The part of Debian's own units that these tests need.
 UNITS = {"nginx": "Type=forking\n", "supervisor": "KillMode=process\n"}
 
 
@@ -89,12 +89,12 @@ def test_systemd_knows_every_line(service, tmp_path):
     assert json.loads(done.stdout)
 
 
-# What is somebody else's
+# Work of a service that is not the role's
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """Have the services' configuration be files below a temporary folder."""
+    """Put the services' configuration into a temporary folder."""
     for folder in ("sites-enabled", "conf.d"):
         (tmp_path / folder).mkdir()
     monkeypatch.setattr(paths, "NGINX", str(tmp_path))
@@ -102,7 +102,7 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_debians_own_configuration_is_nobodys(nginx_folder, files):
+def test_debians_own_configuration_is_no_work(nginx_folder, files):
     shutil.copy(nginx_folder / "nginx.conf", files / "nginx.conf")
     assert neighbours.work("nginx") == []
     (files / "sites-enabled" / "default").symlink_to(nginx_folder / "sites-available" / "default")
@@ -110,13 +110,13 @@ def test_debians_own_configuration_is_nobodys(nginx_folder, files):
 
 
 @pytest.mark.parametrize("text", ["server {", "  server{", "http { server\n {}", "stream {\n}"])
-def test_a_site_of_somebody_else_is_seen(files, text):
+def test_another_site_is_seen(files, text):
     (files / "sites-enabled" / "theirs").write_text(f"{text}\n")
     assert neighbours.work("nginx") == [f"{files}/sites-enabled/theirs"]
 
 
 @pytest.mark.parametrize("kind", ["program", "fcgi-program", "eventlistener"])
-def test_a_program_of_somebody_else_is_seen(files, kind):
+def test_another_program_is_seen(files, kind):
     (files / "conf.d" / "websockets-echo-0123456789ab.conf").write_text("[program:echo-0123456789ab]\n")
     (files / "supervisord.conf").write_text("[supervisord]\n; [program:example]\n")
     assert neighbours.work("supervisor") == []
