@@ -116,7 +116,7 @@ def test_only_the_apps_own_pages_may_connect(tell):
         assert ask(headers={"Origin": origin})["origin"] == [origin]
     for origin in ("https://evil.example", "null", "http://localhost.evil.example", "HTTP://LOCALHOST", f"{own}/"):
         assert ask(headers={"Origin": origin}) == 403
-    assert "origin" not in ask(), "who is no browser may connect"
+    assert "origin" not in ask(), "clients without an origin may connect"
 
 
 def test_pages_of_the_named_origins_may_connect(tell):
@@ -251,7 +251,7 @@ def test_one_address_cannot_take_all_connections(tell):
             assert websocket.recv() == "not noticed"
     deadline = time.monotonic() + 5
     while not isinstance(ask(), dict):
-        assert time.monotonic() < deadline, "who has left is counted"
+        assert time.monotonic() < deadline, "nginx still counts clients that have left"
 
 
 def test_a_flood_from_one_address_is_limited(tell):

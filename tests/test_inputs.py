@@ -489,8 +489,8 @@ ON_THIS_HOST = {
     "another site without the PROXY protocol at the same port": (
         {"listens": {"127.0.0.1:8080": {"speaks": "plain HTTP", "proxy_protocol": False}}},
         {"proxy_protocol": True, "trusted_proxies": ["192.0.2.1"]},
-        "websockets_proxy_protocol is True: another site has False at 127.0.0.1:8080, and nginx can do only one of both"
-        " there; use another port.",
+        "websockets_proxy_protocol is True: another site has False at 127.0.0.1:8080, and both must have the same; use"
+        " another port.",
     ),
     "port of plain HTTP of another program": (
         {"listens": {"443": {"listener": ""}, "80": {"listener": "apache2 listens there already"}}},
@@ -500,13 +500,13 @@ ON_THIS_HOST = {
     "port where another site speaks TLS": (
         {"listens": {"127.0.0.1:8080": {"listener": "", "speaks": "TLS"}}},
         {},
-        "websockets_listen is '127.0.0.1:8080': another site speaks TLS there, and nginx speaks only one of both at an"
+        "websockets_listen is '127.0.0.1:8080': another site speaks TLS there, and nginx cannot speak both at one"
         " address; use another port.",
     ),
     "port where another site speaks plain HTTP": (
         {"listens": {"443": {"listener": "", "speaks": "plain HTTP"}, "80": {"speaks": "plain HTTP"}}},
         {"listen": "443", "tls": "self-signed"},
-        "websockets_listen is '443': another site speaks plain HTTP there, and nginx speaks only one of both at an"
+        "websockets_listen is '443': another site speaks plain HTTP there, and nginx cannot speak both at one"
         " address; use another port.",
     ),
     "name and plain port of another app": (

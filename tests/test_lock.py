@@ -90,7 +90,7 @@ def test_a_run_of_which_nothing_was_heard_for_long_has_ended():
 def test_a_run_that_is_known_to_have_ended_is_no_obstacle():
     take(MINE)
     with pytest.raises(lock.LockError):
-        take(OTHER, ended="somebody else")
+        take(OTHER, ended="another run")
     take(OTHER, ended="mine")
 
 

@@ -110,7 +110,7 @@ def run(tmp_path_factory, free_port):
         }
         (folder / "inventory.json").write_text(json.dumps(inventory))
         (folder / "plays.yml").write_text(PLAYS)
-        (folder / "ansible.cfg").touch()  # nobody's settings
+        (folder / "ansible.cfg").touch()  # without settings, so that Ansible reads none of the user's
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
             "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),

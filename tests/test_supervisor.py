@@ -75,7 +75,7 @@ def test_add_leaves_other_programs_alone_changed_or_not(running, program):
     program("mine")
     running.add("mine")
     assert pids(running, "theirs") == before
-    assert running.processes("new") == {}, "somebody else decides when that starts"
+    assert running.processes("new") == {}, "the role starts only its own programs"
 
 
 def test_add_of_what_supervisord_does_not_find(running):

@@ -396,7 +396,7 @@ CERTIFICATES = nearly("/etc/ssl/a.example.pem", "/srv/a@b/c+d_e-1")
 # Names of the directives, from good values: other accepted values must not change them.
 RIGHT = {
     "defaults": {},
-    "who may connect": {
+    "access": {
         "server_name": ["a.example"],
         "origins": ["https://a.example"],
         "trusted_proxies": ["192.0.2.1"],
@@ -431,14 +431,14 @@ def accepted(**inputs):
 @given(name=NAMES, origin=ORIGINS, proxy=PROXIES)
 def test_nginx_reads_names_origins_and_proxies_as_they_are_meant(nginx_folder, name, origin, proxy):
     given = {"server_name": [name], "origins": [origin], "trusted_proxies": [proxy]}
-    right = dict(RIGHT["who may connect"])
+    right = dict(RIGHT["access"])
     for variable in given:
         planned = accepted(**right | {variable: given[variable]})
         if planned:
             right[variable] = given[variable]
     planned = plan(**right)
     found = directives(render("site.conf.j2", planned))
-    assert names(found) == usual("who may connect")
+    assert names(found) == usual("access")
     assert ["server_name", *right["server_name"]] in found
     assert ["if", "($http_origin", "=", *right["origins"], ")"] in found
     assert ["set_real_ip_from", *right["trusted_proxies"]] in found
