@@ -1,4 +1,4 @@
-"""The echo app itself, without a proxy: event loop and compression."""
+"""Measure the echo app without a proxy, by event loop and compression."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ VARIANTS = [(loop, compression) for compression in ("off", "on") for loop in ("a
 @contextlib.contextmanager
 def app(loop, compression):
     name = f"{loop}, compression {compression}"
-    # Of the release that is live.
+    # This is the code of the live release.
     code = pathlib.Path("/srv/websockets/echo/releases") / APP.readlink().name / "app/app.py"
     sockets = [f"/run/benchmark/{loop}-{compression}-{number}.sock" for number in range(len(proxies.live_sockets()))]
     command = [f"{proxies.PYTHON}/python", str(proxies.FILES / "echo.py"), loop, compression, str(code)]

@@ -1,4 +1,4 @@
-"""How evenly connections are spread over the app's processes, when most have left again, each at its own time."""
+"""Measure how evenly the app's processes share the connections after most clients have left, each at its own time."""
 
 import time
 
@@ -14,7 +14,7 @@ def measure(quick):
         with start() as peer:
             say(f"  {count} connections, a fifth of them stays: {peer.name}")
             with hold("balance", *peer.target, "--count", count, "--stay", 20) as held:
-                time.sleep(0.5)  # those that were leaving have left
+                time.sleep(0.5)  # the last clients may still be leaving
                 connections = per_process(peer.sockets)
             until(lambda: not sum(per_process(peer.sockets)), "all have left")
         rows.append({"peer": peer.name, "round": number, **held.report, "per_process": connections})

@@ -1,4 +1,4 @@
-"""What nginx's proxy_buffer_size does: throughput against memory."""
+"""Measure throughput and memory of nginx for several values of proxy_buffer_size."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""The load client's own ceiling: against a server that does nothing but move bytes."""
+"""Measure the load client's own ceiling, against a server that only moves bytes."""
 
 import subprocess
 

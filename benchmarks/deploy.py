@@ -1,16 +1,16 @@
-"""How long a deploy takes: first, with nothing to do, of new code, and back; this project's, and the usual play's.
+"""Measure how long deploys take: the first, one with nothing to do, one of new code, and a rollback.
 
-``usual/site.yml`` does the same job as people usually write it, without any of this project's safety. Both run on the
-same hosts with the same Ansible, settings and app, as two apps of other names and ports, taking turns: A B A B.
+It compares this project with ``usual/site.yml``, a play for the same job without this project's safety. Both run on the
+same hosts with the same Ansible, settings and app, as two apps of other names and ports, and take turns: A B A B.
 
-- ``first``: before each one, ``usual/purge.yml`` makes the hosts as good as new, so that each installs the packages.
-- ``noop``: the same again.
-- ``code``: a line of ``app.py`` is another one.
-- ``rollback``: the line is the earlier one again. This project has a playbook for it, the usual way is to deploy it.
+- ``first``: ``usual/purge.yml`` has removed everything before, so each deploy installs the packages.
+- ``noop``: nothing has changed since the last deploy.
+- ``code``: a line of ``app.py`` has changed.
+- ``rollback``: the line is the earlier one again. This project has a playbook for it; the usual play deploys it.
 
-No client is connected, and the drain does not pause (``websockets_drain_timeout`` and ``_interval`` are 0): its task
-is in the times, waiting for clients is not. With an inventory of several hosts all of it is done with the first host
-alone as well. ``cpu`` is user and system time on the control node, in seconds.
+No client is connected, and the drain does not wait (``websockets_drain_timeout`` and ``_interval`` are 0): the times
+contain its task, but no waiting for clients. If the inventory has several hosts, everything is also measured with the
+first host alone. ``cpu`` is user and system time on the control node, in seconds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WAYS = ("project", "usual")
 
 
 class Deploy:
-    """One way to deploy an app from a folder to hosts of an inventory."""
+    """A way to deploy an app from a folder to hosts of an inventory: this project, or the usual play."""
 
     def __init__(self, way, inventory, limit, folder, project=PROJECT):
         self.way, self.inventory, self.limit, self.folder, self.project = way, inventory, limit, folder, project
@@ -58,7 +58,7 @@ class Deploy:
 
     def rollback(self):
         if self.way == "usual":
-            self.write(next(self.codes))  # as much work as the code before, and never the same twice
+            self.write(next(self.codes))  # the same work as for new code, and never the same code twice
             return self.noop()
         return play(self.project / "playbooks/rollback.yml", self.inventory, self.limit, self.project, **self.inputs)
 
@@ -80,7 +80,7 @@ class Deploy:
 
 
 def play(playbook, inventory, limit, project=PROJECT, **variables):
-    """Run a playbook of a checkout; return its seconds, its CPU time here, and ok and changed of its recap for one host."""
+    """Run a playbook of a checkout; return its seconds, its CPU seconds here, and one host's ok and changed."""
     command = [BIN / "ansible-playbook", f"--inventory={inventory}", f"--limit={limit}"]
     command += ["--extra-vars", json.dumps(variables), playbook]
     settings = {"ANSIBLE_CONFIG": str(project / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
@@ -102,23 +102,23 @@ def hosts_of(inventory):
         text=True,
         check=True,
     )
-    return listed.stdout.split()[2:]  # after "hosts (10):"
+    return listed.stdout.split()[2:]  # the first two words are "hosts (10):"
 
 
 def rounds(inventory, limit, repeats, scratch):
-    """Do every step ``repeats`` times, with several hosts once, one way after the other."""
+    """Yield the figures of each step: the ways take turns, ``repeats`` times, or once if there are several hosts."""
     ways = []
     for way in WAYS:
         folder = scratch / way
         shutil.copytree(PROJECT / "files/echo", folder, ignore=shutil.ignore_patterns("__pycache__"))
         ways.append(Deploy(way, inventory, limit, folder))
     for step in STEPS:
-        # Many hosts take minutes, above all apt: once is enough to tell.
+        # Many hosts take minutes, mostly in apt, so they do it once.
         for number in range(1 if "," in limit else repeats):
             for deploy in ways:
                 yield {"step": step, "round": number, "way": deploy.way, **getattr(deploy, step)()}
         if step == "first":
-            ways[0].noop()  # the other one's purge has taken it along
+            ways[0].noop()  # the purge of the other way has removed this project's app
     play(HERE / "usual/purge.yml", inventory, limit)
 
 
@@ -128,7 +128,7 @@ def median(results, key, **which):
 
 
 def measure(inventory: pathlib.Path, repeats: int) -> dict:
-    """Measure all steps on the hosts of the group ``websockets``, which are given back as good as new."""
+    """Measure all steps on the hosts of the group ``websockets``, and purge these at the end."""
     hosts, results = hosts_of(inventory), []
     for count in sorted({1, len(hosts)}):
         with tempfile.TemporaryDirectory() as scratch:

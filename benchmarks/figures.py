@@ -1,6 +1,6 @@
-"""Write the tables and the plots that are made of benchmarks/results.json: ``figures.py [--check]``.
+"""Write the tables and the plots from benchmarks/results.json: ``figures.py [--check]``.
 
-With ``--check`` it writes nothing, and fails if one of them is not what it would write.
+With ``--check`` it writes nothing, and fails if a table or a plot is out of date.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Handshakes a second, and what becomes of many clients that come at once."""
+"""Measure handshakes a second, and a storm: many clients that connect at once."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""Test hosts of a run's own, made as those of the tests are: ``with hosts.made(folder)``, which has an ``inventory/``."""
+"""Test hosts, made as those of the tests are: ``with hosts.made(folder)``, where the folder has an ``inventory/``."""
 
 import contextlib
 import hashlib
@@ -15,8 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 @contextlib.contextmanager
 def made(folder, prepare=None):
-    """Make the hosts of an inventory, and remove them at the end whatever happens."""
-    # What molecule/hosts/ expects; the folder is in the hosts' label and in their names.
+    """Make the hosts of an inventory, and always remove them at the end."""
+    # molecule/hosts/ expects these. The folder is part of the hosts' label and of their names.
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     ephemeral = cache / "websockets-test-hosts" / hashlib.sha256(bytes(folder)).hexdigest()[:12]
     env = {
@@ -28,7 +28,7 @@ def made(folder, prepare=None):
     inventory = folder / "inventory"
     own = ROOT / "molecule/hosts"
     try:
-        # Those of a run that was killed.
+        # A killed run may have left hosts.
         playbook(inventory, own / "destroy.yml", env=env)
         ephemeral.mkdir(parents=True, exist_ok=True)
         playbook(inventory, own / "create.yml", env=env)
@@ -40,7 +40,7 @@ def made(folder, prepare=None):
 
 
 def limit(which, enough):
-    """As much as this machine can give."""
+    """Return a limit of ``enough``, or less if this machine does not allow it."""
     hard = resource.getrlimit(which)[1]
     number = enough if hard == resource.RLIM_INFINITY else min(hard, enough)
     return f"{number}:{number}"
@@ -53,7 +53,7 @@ def containers(inventory):
 
 
 def playbook(inventory, *playbooks, arguments=(), env=None, nice=0):
-    """Run playbooks; what they print is shown if they fail."""
+    """Run playbooks and return their output; if they fail, exit with it."""
     done = subprocess.run(
         ["nice", "-n", str(nice), "ansible-playbook", "-i", inventory, *arguments, *playbooks],
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **(env or {})},

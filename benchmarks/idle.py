@@ -1,4 +1,4 @@
-"""Bytes of memory of proxy and app for a connection that does nothing, before and after a message of 64 KiB."""
+"""Measure the memory of proxy and app for an idle connection, before and after a message of 64 KiB."""
 
 import time
 
@@ -13,7 +13,7 @@ def measure(quick):
     peers = (project, proxies.documentation, proxies.documentation_nginx, proxies.haproxy, proxies.caddy)
     rows = [per_connection(peer, few) for peer in (peers[:1] if quick else peers)]
     rows.append(per_connection(project, many))
-    # The others hold both ends of a connection in one process, which gets half as far with its descriptors.
+    # The other proxies hold both ends of a connection in one process, so their descriptors last for half as many.
     rows += [per_connection(peer, min(many, proxies.DESCRIPTORS // 2 - 200)) for peer in ([] if quick else peers[1:])]
     return {"rows": rows, "most": per_connection(project, most)}
 
@@ -23,15 +23,17 @@ def project():
 
 
 def per_connection(start, count):
-    """New processes for each: what they have had once, they keep."""
+    """Return the bytes for a connection, in new processes: old ones keep the memory that they have once had."""
     proxies.restart_app()
     with start() as peer:
-        load("handshakes", *peer.target, "--count", 200)  # what the first ones take is not per connection
+        load(
+            "handshakes", *peer.target, "--count", 200
+        )  # the first connections also need memory that is not per connection
         until(lambda: not sum(per_process(peer.sockets)), "all have left")
         empty = both(peer)
         with hold("idle", *peer.target, "--count", count, "--size", MESSAGE) as held:
             opened = max(held.report["opened"], 1)
-            time.sleep(0.5)  # pages that were for the handshake go back
+            time.sleep(0.5)  # pages of the handshakes are given back
             idle = both(peer)
             held.talk()
             time.sleep(0.5)

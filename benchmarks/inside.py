@@ -1,4 +1,4 @@
-"""Runs on the test host: ``inside.py PART|machine [--quick]`` prints what the part measures, as JSON."""
+"""Measure one part on the test host: ``inside.py PART|machine [--quick]`` prints its figures as JSON."""
 
 import importlib
 import json

@@ -1,6 +1,6 @@
-"""The pictures in benchmarks/plots/, from benchmarks/results.json. The same figures give the same bytes.
+"""Draw the pictures in benchmarks/plots/ from benchmarks/results.json. The same figures give the same bytes.
 
-SVG by hand: it takes no package, and a style sheet in the picture follows the reader's light or dark theme.
+The SVG is written by hand, so it needs no package, and its style sheet follows the reader's light or dark theme.
 """
 
 import json
@@ -56,7 +56,7 @@ def rectangle(x, y, width, height, colour="", kind="", opacity=1):
 
 
 def legend(y, entries):
-    """Return the key of colours: (colour, opacity, words)."""
+    """Return the legend of a picture; each entry is (colour, opacity, words)."""
     body, x = [], LEFT
     for colour, opacity, words in entries:
         body += [rectangle(x, y - 10, 11, 11, colour, opacity=opacity), text(x + 16, y, words)]
@@ -65,7 +65,7 @@ def legend(y, entries):
 
 
 def bars(title, groups, largest, ticks, unit, entries, results):
-    """Horizontal bars. ``groups``: (name, bars), a bar being (segments of (value, colour, opacity), label)."""
+    """Return horizontal bars. A group is (name, bars); a bar is (segments of (value, colour, opacity), label)."""
     scale = (WIDTH - LEFT - RIGHT) / largest
     body, y, top = legend(46, entries), 64, 58
     for name, group in groups:
@@ -131,7 +131,7 @@ def memory(found, results):
 
 
 def deploy(found, results):
-    """The first round of the deploy under load, second by second, on a logarithmic scale."""
+    """Return a plot of the deploy under load: its first round, second by second, on a logarithmic scale."""
     one = results["parts"]["under_load"]["rounds"][0]
     seconds = [second for second in one["seconds"] if second["handshakes"]]
     end, top, bottom = one["phases"][-1]["to"], 64, 264

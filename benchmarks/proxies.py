@@ -1,7 +1,7 @@
-"""The contestants, as context managers: each runs during its block, on the test host.
+"""The peers that are measured, as context managers: each runs on the test host during its block.
 
-``direct`` is the deployed app's sockets, ``project`` nginx as deployed. The others run beside it on ports of their own,
-from the files in ``peers/``, and proxy to the same sockets; ``documentation`` alone has an app of its own.
+``direct`` is the deployed app's sockets, and ``project`` is nginx as deployed. The others run beside it on their own
+ports, from the files in ``peers/``, and proxy to the same sockets; only ``documentation`` has its own app.
 """
 
 import contextlib
@@ -30,13 +30,13 @@ USER = "www-data"
 class Peer:
     name: str
     connect: str
-    # The listening sockets of its app, by the names they were bound to.
+    # Listening sockets of the app, by the names to which they were bound.
     sockets: list
-    # Of the proxy; none for direct.
+    # Process of the proxy; None for direct.
     pid: int = None
     # The supervisord whose children are the app.
     supervisord: int = None
-    # Its clients offer compression, as browsers do.
+    # Whether its clients offer compression, as browsers do.
     deflate: bool = False
 
     @property
@@ -108,14 +108,17 @@ def documentation_nginx():
 
 @contextlib.contextmanager
 def documentation(as_published=False):
-    """All of it: nginx, supervisord and app. At its 512 worker_connections it accepts half as many clients, or fewer:
-    unless that is what is asked for, it gets as many as this host has descriptors."""
+    """The documentation's nginx, supervisord and app.
+
+    At its 512 worker_connections nginx accepts half as many clients, or fewer. Unless ``as_published`` is set, it gets as
+    many as this host has descriptors.
+    """
     folder = SCRATCH / "documentation"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(FILES / "documentation", folder)
     if not as_published:
         _write("documentation", "nginx.conf", _more_connections((folder / "nginx.conf").read_text()))
-    # Everything is one user's, as it is where a person types its commands: app and nginx share the sockets.
+    # Everything belongs to one user, as if you typed the documentation's commands: app and nginx share the sockets.
     _chown(folder)
     with (
         _running("documentation", ["supervisord", "-c", "supervisord.conf", "-n"], user=USER) as supervisord,
@@ -128,13 +131,12 @@ def documentation(as_published=False):
 
 @contextlib.contextmanager
 def variant(name, buffer=None, port=8110):
-    """The deployed nginx once more, as a process of its own: with another proxy_buffer_size, and no limit but that of
-    descriptors."""
+    """The deployed nginx again, as another process with another proxy_buffer_size, limited only by its descriptors."""
     site = re.sub(r"listen [^;\s]+", f"listen 127.0.0.1:{port}", SITE.read_text())
     site = re.sub(r"(?m)^\s*limit_conn .*\n", "", site)
     if buffer:
         site = re.sub(r"(?m)^\s*proxy_(buffer_size|buffers|busy_buffers_size) .*\n", "", site)
-        # nginx wants the other two to match, and uses neither for a WebSocket.
+        # nginx requires that the other two match; it uses neither for a WebSocket.
         sizes = f"proxy_buffer_size {buffer}; proxy_buffers 4 {buffer}; proxy_busy_buffers_size {buffer};"
         site = site.replace("proxy_http_version", f"{sizes}\n        proxy_http_version", 1)
     path = _write(name, "site.conf", site)
@@ -148,7 +150,7 @@ def variant(name, buffer=None, port=8110):
 
 
 def restart_app():
-    """Give the deployed app new processes: memory that old ones have had, they keep."""
+    """Restart the deployed app: its old processes keep the memory that they have once had."""
     with direct() as peer:
         pass
     group = subprocess.run(["supervisorctl", "status"], stdout=subprocess.PIPE, text=True).stdout.split(":")[0]
@@ -167,7 +169,7 @@ def _write(name, file, text):
 
 
 def _fill(file):
-    """Return the path of a peer's file, with the line that has SOCKET once for each process of the app."""
+    """Return the path of a peer's file in which the line with SOCKET is repeated for each process of the app."""
     lines = []
     for line in (FILES / file).read_text().splitlines():
         sockets = live_sockets() if "SOCKET" in line and not line.startswith("#") else [""]

@@ -1,6 +1,6 @@
 """The figures of README.md and docs/performance.md, from benchmarks/results.json.
 
-A table or a list replaces what stands between its two marker comments. Standard library only.
+Each table or list replaces the text between its two marker comments. It needs only the standard library.
 """
 
 import json
@@ -30,8 +30,8 @@ STEPS = {"first": "first deploy", "noop": "nothing to do", "code": "new code", "
 def medians(rows, by, values, ratio_of=None, base="direct"):
     """Return a row for each combination of ``by``: the median of each value over the rounds, and ``ratio``.
 
-    The ratio is the median of the rounds' ratios to ``base``, not the ratio of the medians: what made a round slow has
-    made it so for both.
+    The ratio is the median of the rounds' ratios to ``base``, not the ratio of the medians: if the machine was slow in a
+    round, it was slow for both.
     """
     groups = {}
     for row in rows:
@@ -48,13 +48,13 @@ def medians(rows, by, values, ratio_of=None, base="direct"):
 
 
 def _like(rows, row, by, base):
-    """Return base's row of the same round."""
+    """Return the row of ``base`` in the same round."""
     same = [key for key in ("round", *by) if key != "peer"]
     return next(one for one in rows if one["peer"] == base and all(one.get(key) == row.get(key) for key in same))
 
 
 def evenness(connections):
-    """Return the largest number of connections of a process for each of the smallest."""
+    """Return the largest number of connections of a process divided by the smallest."""
     return round(max(connections) / max(min(connections), 1), 3)
 
 
@@ -142,7 +142,7 @@ def peers_of(rows):
 
 
 def pivot(rows, corner, row_of, cell):
-    """A table with a column for each peer."""
+    """Return a table with a column for each peer."""
     peers = peers_of(rows)
     cells = {}
     for row in rows:
@@ -152,7 +152,7 @@ def pivot(rows, corner, row_of, cell):
 
 
 def tables(results):
-    """Return {name: Markdown}."""
+    """Return {name of the marker: Markdown}."""
     found, made = results["summary"], {"machine": "; ".join(machine(results))}
     for title, rows in found.items():
         if title in TABLES and rows:
@@ -331,7 +331,7 @@ TABLES = {
 
 
 def machine(results):
-    """Return what it was measured on, and with what and when."""
+    """Return the machine, and the software with the dates, of the measurements."""
     one = results["machine"]
     dates = sorted({part["date"] for part in results["parts"].values()})
     titles = ("nginx", "HAProxy", "Caddy", "Python", "websockets", "uvloop")
@@ -346,7 +346,7 @@ def machine(results):
 
 
 def dump(value, indent=""):
-    """JSON with a line for each row: 'git diff' shows which one differs."""
+    """Return JSON with a line for each row, so that ``git diff`` shows which row differs."""
     line = json.dumps(value)
     if len(line) + len(indent) <= 400 or not isinstance(value, (dict, list)):
         return line
@@ -358,7 +358,7 @@ def dump(value, indent=""):
 
 
 def fill(text, made):
-    """Put tables between their markers; one that was not measured stays."""
+    """Put tables between their markers; a table that was not measured stays."""
 
     def replace(match):
         new = made.get(match[2])

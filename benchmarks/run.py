@@ -1,6 +1,6 @@
-"""What bin/benchmark runs: it makes a test host, deploys this project to it, and measures in its network namespace.
+"""Measure: bin/benchmark runs this. It makes a test host, deploys this project to it, and measures on it.
 
-A part that is given its module's file on the host runs there (inside.py), the last two on the control node.
+Most parts run on the host, in its network namespace (inside.py); the last two run on the control node.
 """
 
 import datetime
@@ -33,7 +33,7 @@ def inside(inventory, part, quick):
 
 
 def deploy(quick):
-    """The part that needs more hosts, of its own."""
+    """Measure deploys, on more hosts that it makes and removes."""
     with hosts.made(fleet(2 if quick else 10)) as inventory:
         return importlib.import_module("deploy").measure(inventory, 1 if quick else 2)
 
@@ -49,7 +49,7 @@ def fleet(count):
 
 
 def measure(parts, quick, path):
-    """Measure part by part. Those that are not measured now keep their figures, and their date."""
+    """Measure part by part. The other parts keep their figures and their dates."""
     results = {"quick": quick, "parts": json.loads(path.read_text())["parts"] if path.exists() else {}}
     with hosts.made(HERE, prepare=HERE / "prepare.yml") as inventory:
         hosts.playbook(inventory, hosts.ROOT / "playbooks/site.yml")

@@ -1,4 +1,4 @@
-"""Messages a second and their latency, in a closed loop; and the proxies' system calls for each."""
+"""Measure messages a second and their latency in a closed loop, and the proxies' system calls for a message."""
 
 import contextlib
 import itertools
@@ -42,13 +42,13 @@ def echo(peer, size, clients, seconds):
     pids = peer.proxy_pids
     before = cpu(pids)
     result = load("echo", *peer.target, "--size", size, "--clients", clients, "--seconds", seconds)
-    # Of the whole run: warm-up, handshakes and closes are in both numbers.
+    # CPU time and messages are those of the whole run, with warm-up, handshakes and closes.
     cost = (cpu(pids) - before) / max(result["messages"], 1) * 1e6
     return {"peer": peer.name, "size": size, **result, "proxy_cpu_us": round(cost, 2)}
 
 
 def calls_per_echo(peer, size, clients=50):
-    """Between a run of few messages and one of many, so that handshakes and closes do not count."""
+    """Return the system calls for a message: the difference of two runs, so that handshakes and closes do not count."""
     few, many = (
         _calls(peer, ["echo", *peer.target, "--size", size, "--clients", clients, "--messages", messages])
         for messages in (5, 25)

@@ -1,4 +1,4 @@
-"""What the parts share on the test host: the load client, memory and connections of processes, peers in turn."""
+"""Tools of all parts on the test host: the load client, memory and connections of processes, peers in turn."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ def load(command, *arguments):
 
 
 class Held:
-    """Clients that stay."""
+    """Clients that stay connected."""
 
     def __init__(self, process):
         self.process = process
@@ -33,7 +33,7 @@ class Held:
         return json.loads(self.process.stdout.readline().removeprefix("ready "))
 
     def talk(self):
-        """Have each send a message and wait for it."""
+        """Have each client send a message and wait for its answer."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return self._ready()
@@ -41,7 +41,7 @@ class Held:
 
 @contextlib.contextmanager
 def hold(command, *arguments):
-    """Have clients come; they leave at the end of the block."""
+    """Have clients connect; they leave at the end of the block."""
     with subprocess.Popen(
         ["load", command, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -53,7 +53,7 @@ def hold(command, *arguments):
 
 
 def tree(pid):
-    """Return a process and all that it has started."""
+    """Return a process and all processes that it has started."""
     pids = [pid]
     for parent in pids:
         for task in pathlib.Path(f"/proc/{parent}/task").iterdir():
@@ -62,19 +62,19 @@ def tree(pid):
 
 
 def memory(pids):
-    """Return the bytes of processes: their own pages, and their share of those that several have (PSS)."""
+    """Return the bytes of memory of processes: their own pages and their share of shared pages (PSS)."""
     rollups = [pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
     return sum(int(text.split("\nPss:")[1].split()[0]) * 1024 for text in rollups)
 
 
 def cpu(pids):
-    """Return the seconds that processes have computed, here and in the kernel."""
+    """Return the CPU seconds of processes, in user mode and in the kernel."""
     stats = [pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split() for pid in pids]
     return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
 
 def per_process(sockets):
-    """Return how many connections each listening Unix socket has."""
+    """Return the number of connections of each listening Unix socket."""
     connected = Counter()
     for line in pathlib.Path("/proc/net/unix").read_text().splitlines()[1:]:
         fields = line.split()
@@ -87,12 +87,12 @@ def until(condition, what, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            sys.exit(f"Not within {seconds} s: {what}")
+            sys.exit(f"Waited {seconds} s in vain for {what}")
         time.sleep(0.05)
 
 
 def in_turn(peers, rounds):
-    """Yield (round, peer) in the order A B C, B C A, ...: what changes on the machine meanwhile meets all of them."""
+    """Yield (round, peer) in the order A B C, B C A, ..., so that a change of the machine's speed affects all peers."""
     for number in range(rounds):
         first = number % len(peers)
         for peer in peers[first:] + peers[:first]:

@@ -1,4 +1,4 @@
-"""What a deploy costs the clients that come meanwhile: handshakes on a schedule, before, during and after it."""
+"""The cost of a deploy for new clients: handshakes on a schedule before, during and after it."""
 
 import json
 import os
@@ -17,8 +17,11 @@ LOG = "/run/benchmark/handshakes"
 
 
 def measure(inventory, quick):
-    """The control node is the same machine: it runs with the lowest priority, and a run that changes nothing (it looks,
-    and has nothing to do) shows what of the cost is its own."""
+    """Return the figures of all rounds.
+
+    The control node is the same machine. It runs with the lowest priority, and a run with nothing to do shows its share
+    of the cost.
+    """
     (container,) = hosts.containers(inventory).values()
     rounds, quiet = (1, 2) if quick else (2, 15)
     return {"rate": RATE, "held": HELD, "rounds": [_round(inventory, container, quiet) for _ in range(rounds)]}
@@ -28,7 +31,7 @@ def _round(inventory, container, quiet):
     with tempfile.TemporaryDirectory() as folder:
         code = pathlib.Path(folder) / "echo"
         shutil.copytree(hosts.ROOT / "files/echo", code)
-        # Longer than any round takes: ended by its own process id.
+        # It would last longer than any round; the round ends it by its process id.
         load = ["load", "handshakes", *TARGET, "--rate", str(RATE), "--seconds", "300", "--log", LOG]
         holding = _inside(container, ["load", "idle", *TARGET, "--count", str(HELD), "--return"])
         holding.stdout.readline()

@@ -1,6 +1,6 @@
-"""How long a deploy takes with this version and with an earlier one: ``versions.py INVENTORY ROUNDS COMMIT``.
+"""Measure how long a deploy takes with this version and an earlier one: ``versions.py INVENTORY ROUNDS COMMIT``.
 
-Both deploy the same app to the same host, taking turns: a run with nothing to do, one of new code, and a rollback.
+Both deploy the same app to the same host, and take turns: a run with nothing to do, one of new code, and a rollback.
 bin/benchmark does not run this; engine.py and hosts.py of this folder and molecule/ make a host for it.
 """
 
@@ -14,7 +14,7 @@ from deploy import PROJECT, Deploy, hosts_of, median
 
 
 def rounds(inventory, repeats, commit):
-    """Yield what each run of each version took."""
+    """Yield the figures of each run of each version."""
     (host, *_), cwd = hosts_of(inventory), PROJECT
     with tempfile.TemporaryDirectory() as scratch:
         folder, earlier = pathlib.Path(scratch, "app"), pathlib.Path(scratch, "earlier")

@@ -1,6 +1,6 @@
 """Malformed and hostile handshakes and frames, each with its answer from nginx or from the echo app behind it.
 
-tests/test_abuse.py sends them to an nginx of its own, molecule/hardened/tests to a deployed host, over TLS.
+tests/test_abuse.py sends them to its own nginx; molecule/hardened/tests sends them to a deployed host, over TLS.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ SMUGGLED = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def request(line="GET / HTTP/1.1", headers=GOOD, also=(), without=(), end="\r\n", body=""):
-    """Return a handshake; ``without`` and ``also`` are headers that a good one has, or has not."""
+    """Return a handshake: a good one but ``without`` some of its headers, and with the headers ``also``."""
     lines = [line, *(header for header in headers if header not in without), *also]
     text = "".join(f"{line}{end}" for line in lines) + end + body
     return text.encode("utf-8", "surrogateescape")
@@ -26,7 +26,7 @@ def instead(header, *others):
 
 
 def frame(opcode, payload=b"", first=0x80, mask=b"\x01\x02\x03\x04", length=None):
-    """Return a client's frame; ``first`` are the bits beside the opcode, ``length`` is claimed instead of the real one."""
+    """Return a client's frame; ``first`` has the bits beside the opcode, and ``length`` replaces the real length."""
     size = len(payload) if length is None else length
     masked = 0x80 if mask else 0
     if size < 126:
@@ -43,8 +43,8 @@ MORE = 0  # instead of 0x80: this is not the message's last frame
 BOMB = zlib.compress(bytes(1 << 26), 9, wbits=-15)  # 64 MiB in 64 KiB
 MEBIBYTE = 1 << 20
 
-# Each: what is sent, and the statuses of the answers: the last one is that of LAST_REQUEST, or of LAST_FRAME behind an
-# upgrade, unless the connection has been closed before.
+# {name: (bytes to send, statuses of the answers)}. The last status is the answer to LAST_REQUEST, or to LAST_FRAME after
+# an upgrade, unless the server has closed the connection before.
 HANDSHAKES = {
     "a good one": (request(), "101 1005"),
     # Versions
@@ -81,7 +81,7 @@ HANDSHAKES = {
     "no HTTP at all": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64), "400"),
     "SSH": (b"SSH-2.0-OpenSSH_9.2\r\n", "400"),
     "an absolute URI": (request("GET http://localhost/ HTTP/1.1"), "101 1005"),
-    "an absolute URI of somebody else": (request("GET http://evil.example/ HTTP/1.1"), ""),
+    "an absolute URI of another host": (request("GET http://evil.example/ HTTP/1.1"), ""),
     "a path above the root": (request("GET /../../etc/passwd HTTP/1.1"), "400"),
     "a zero byte in the path": (request("GET /\0 HTTP/1.1"), "400"),
     "an encoded zero byte in the path": (request("GET /%00 HTTP/1.1"), "400"),
@@ -92,7 +92,7 @@ HANDSHAKES = {
     "no host": (request(without=[HOST]), "400"),
     "two hosts": (request(also=["Host: evil.example"]), "400"),
     "a host that is a path": (instead(HOST, "Host: local/../host"), "400"),
-    "somebody else's host": (instead(HOST, "Host: evil.example"), ""),
+    "the name of another host": (instead(HOST, "Host: evil.example"), ""),
     "a zero byte in a header": (request(also=["X: a\0b"]), "400"),
     "a header without a colon": (request(also=["X"]), "101 1005"),
     "a space in front of a colon": (request(also=["Content-Length : 5"]), "400"),
@@ -102,7 +102,7 @@ HANDSHAKES = {
     "200 headers": (request(also=[f"X-{number}: a" for number in range(200)]), "431 426"),
     "bytes above 127": (request(also=["X: \udcff\udcfe"]), "101 1005"),
     "line feeds alone": (request(end="\n"), "101 1005"),
-    # Bodies: nobody may take the one part of it for another request
+    # Bodies: neither nginx nor the app may read a part of a body as another request
     "a body": (request(also=["Content-Length: 5"], body="hello"), "413"),
     "a body of a terabyte": (request(also=["Content-Length: 1099511627776"]), "413"),
     "a body in chunks": (request(also=["Transfer-Encoding: chunked"], body="5\r\nhello\r\n0\r\n\r\n"), "413"),
@@ -128,7 +128,7 @@ HANDSHAKES = {
         request(also=["Transfer-Encoding: chunked"], body=f"{'f' * 17}\r\nhello"),
         "400",
     ),
-    # One after the other
+    # Several requests on a connection
     "a good one behind one that is refused": (
         instead(VERSION, "Sec-WebSocket-Version: 12") + request(),
         "400 101 1005",
@@ -136,7 +136,7 @@ HANDSHAKES = {
     "a smuggled one behind an upgrade": (request(body=SMUGGLED), "101 1002"),
     "garbage behind an upgrade": (request() + b"\xff" * 64, "101 1002"),
     "a message behind an upgrade": (request() + frame(TEXT, b"hello"), "101 hello 1005"),
-    # Where it says that it comes from; tests/test_access.py has what the app gets of it
+    # Forged addresses; tests/test_access.py shows what the app gets
     "forged addresses": (
         request(also=["X-Forwarded-For: 127.0.0.1", "X-Real-IP: ::1", "Forwarded: for=_x"]),
         "101 1005",
@@ -146,7 +146,7 @@ HANDSHAKES = {
     "the PROXY protocol": (b"PROXY TCP4 192.0.2.66 127.0.0.1 1 80\r\n" + request(), "400"),
 }
 
-# Each: frames after a good handshake, and what comes back: messages, and the code of the close.
+# {name: (frames after a good handshake, the answers: messages and the code of the close)}.
 FRAMES = {
     "a good one": (frame(TEXT, b"hello"), "hello 1005"),
     "a close with a code": (frame(CLOSE, b"\x03\xe8"), "1000"),
@@ -213,14 +213,14 @@ FRAMES = {
 
 
 class Client:
-    """One that sends whatever it likes, and reads what comes back."""
+    """A client that can send any bytes, and reads the answers."""
 
     def __init__(self, connection):
         self.socket = connection
         self.buffer = b""
 
     def send(self, data):
-        # The answer may come before the end of it.
+        # The server may answer and close before it has read everything.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):
             self.socket.sendall(data)
 
@@ -240,7 +240,7 @@ class Client:
         return taken
 
     def answer(self):
-        """Return the status of one answer, read whole."""
+        """Read an answer to its end and return its status."""
         while b"\r\n\r\n" not in self.buffer:
             if not self.fill():
                 raise EOFError
@@ -263,12 +263,12 @@ class Client:
         return payload.decode()
 
 
-# What a client sends behind its handshake, at once: it shows where the server goes on to read, and ends the connection.
+# A client sends these after its handshake. They show where the server goes on reading, and end the connection.
 LAST_REQUEST = f"GET / HTTP/1.1\r\n{HOST}\r\nConnection: close\r\n\r\n".encode()
 LAST_FRAME = frame(CLOSE)
 
 
-# Each: all that is sent, and what comes back.
+# {name: (bytes to send, the answers)}.
 CASES = {
     **{f"handshake: {what}": case for what, case in HANDSHAKES.items()},
     **{f"frames: {what}": (request() + sent, f"101 {back}") for what, (sent, back) in FRAMES.items()},
@@ -276,10 +276,10 @@ CASES = {
 
 
 def answers(connection, data, expected):
-    """Return the statuses of the answers on a connection, and what comes after an upgrade, until it ends.
+    """Return the statuses of the answers on a connection, and the frames after an upgrade, until it ends.
 
-    LAST_REQUEST follows at once, LAST_FRAME after all that is expected before it: an app that is told of the end does
-    nothing more.
+    The client sends LAST_REQUEST at once. It sends LAST_FRAME after all answers that are expected before it, because an
+    app that has got a close frame sends nothing more.
     """
     client, words = Client(connection), []
     with client.socket:

@@ -1,4 +1,4 @@
-"""Real programs for the tests, each on files of its own: nothing of the machine's is read or touched."""
+"""Real programs for the tests, each with its own files. They read and change nothing else on the machine."""
 
 import contextlib
 import fcntl
@@ -24,13 +24,13 @@ from ansible_collections.websockets.deploy.plugins.module_utils import handshake
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 
 hypothesis.configuration.set_hypothesis_home_dir(role.ROOT / ".pytest_cache" / "hypothesis")
-# The same examples every time: a red run stays red until something changes.
+# Every run has the same examples, so that a failure can be repeated.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure(config):
-    # supervisor 4.2.5's own import; requirements/test.in pins what has it.
+    # supervisor 4.2.5 imports it; requirements/test.in pins a setuptools that has it.
     config.addinivalue_line("filterwarnings", "ignore:pkg_resources is deprecated:UserWarning")
 
 
@@ -118,15 +118,15 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 [include]
 files = {host}/conf.d/*.conf
 """)
-    # Started with fewer descriptors than any test asks for, as Debian's is.
+    # As on Debian, it starts with fewer file descriptors than any test asks for.
     limited = ["prlimit", "--nofile=256:", sys.executable, "-W", "ignore", "-m", "supervisor.supervisord"]
     with subprocess.Popen([*limited, "-c", config], stdout=subprocess.DEVNULL) as process:
         try:
             supervisor.Supervisor().wait()
             yield process
         finally:
-            # Its programs ask the kernel to end with it, but for those that have just been started. An orderly end takes
-            # seconds.
+            # The kernel ends its programs with it, except for programs that have just been started. An orderly end would
+            # take seconds.
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             programs = children.read_text().split() if children.exists() else []
             process.kill()
@@ -150,7 +150,7 @@ def nginx_package(request):
         system = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
         place = Path(request.config.cache.mkdir("nginx")) / f"{system}-{platform.machine()}"
         with open(place.parent / "lock", "w") as lock_file:
-            # Of several workers at once, the others find the work done.
+            # If several workers come at once, the first one does the work.
             fcntl.flock(lock_file, fcntl.LOCK_EX)
             if not place.exists():
                 with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
@@ -169,7 +169,7 @@ def _fetch_nginx(scratch):
     packages = ["nginx", "nginx-common"]
     try:
         apt_get("download", *packages)
-    except subprocess.CalledProcessError:  # the machine's package lists are empty or old: use lists of our own
+    except subprocess.CalledProcessError:  # the machine's package lists are empty or old: use other lists
         own = ["-o", f"Dir::State={scratch}/state", "-o", f"Dir::Cache={scratch}/cache"]
         for folder in ("state/lists/partial", "cache/archives/partial"):
             (scratch / folder).mkdir(parents=True)
@@ -195,7 +195,7 @@ def nginx_folder(nginx_package, short_path, monkeypatch):
         "/run/nginx": short_path / "nginx",
     }.items():
         text = re.sub(rf"(?<=\s){theirs}", str(ours), text)
-    # Its workers have to reach the sockets of processes that run as the tests do.
+    # Its workers have to reach sockets of processes that run as the tests' user.
     main.write_text(text.replace("user www-data;", "user root;" if os.getuid() == 0 else ""))
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     (folder / "conf.d" / "temporary.conf").write_text(
@@ -215,7 +215,7 @@ def nginx_folder(nginx_package, short_path, monkeypatch):
 
 @pytest.fixture
 def served(nginx_folder, host, eventually, free_port):
-    """Put an app behind an nginx with the role's own configuration, and return how to reach and to watch both."""
+    """Put an app behind an nginx with the role's configuration; return the addresses and processes of both."""
     with contextlib.ExitStack() as stack:
 
         def serve(app=role.ECHO / "app.py", numprocs=2, **inputs):

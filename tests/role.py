@@ -1,4 +1,4 @@
-"""The role, as the tests use it: its Python by name, its plan without a host, its templates by Ansible's own templar."""
+"""The role for the tests: they import its Python by name, plan without a host, and render templates with Ansible."""
 
 import functools
 import importlib
@@ -12,7 +12,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
-# Plugins are found as Ansible finds them in a checkout.
+# Ansible finds the plugins of a checkout in this folder.
 init_plugin_loader([str(Path(__file__).resolve().parents[1] / ".collections")])
 
 from ansible_collections.websockets.deploy.plugins.module_utils.host import Host, Limits, Sandbox, Validity  # noqa: E402
@@ -25,7 +25,7 @@ ROLE = ROOT / "roles" / "websockets"
 ECHO = ROOT / "files" / "echo"
 
 
-# A host that has everything and nothing in the way, as plugins/modules/observe.py would describe it.
+# The state of a host with all packages and no other app, as plugins/modules/observe.py returns it.
 HOST = to_dict(
     Host(
         init="systemd",
@@ -57,7 +57,7 @@ HOST = to_dict(
 
 
 def stored(id, app="echo", **what):
-    """Return a release on a host, as plugins/modules/observe.py would describe it."""
+    """Return a release on a host, as plugins/modules/observe.py returns it."""
     return to_dict(Stored(Release.of(app, id, f"ws-{app}"), **{"files": {}, **what}))
 
 
@@ -73,7 +73,7 @@ def read(path):
 
 
 def task_vars(ansible_facts=None, **inputs):
-    """Return the variables of a play that uses the role with these inputs, ``websockets_`` left out of their names."""
+    """Return the variables of a play that uses the role with these inputs, whose names lack ``websockets_``."""
     return {
         **read("defaults/main.yml"),
         "role_path": str(ROLE),
@@ -86,8 +86,12 @@ def task_vars(ansible_facts=None, **inputs):
 
 
 def plan(host=None, purpose="deploy", files=(), **inputs):
-    """Return what the action plugin ``plan`` returns for these inputs on such a host."""
-    # As if read from YAML, a value is a template only where a test says so (trust_as_template).
+    """Return the result of the action ``plan`` for these inputs.
+
+    :param host: what differs from :data:`HOST`
+    :param files: the host's own files that the plan compares with their templates
+    """
+    # A value is a template only if a test marks it as one (trust_as_template), as Ansible does for YAML.
     variables = {**task_vars(**inputs), **read("vars/main.yml")}
     action = load("action/plan").ActionModule(
         task=SimpleNamespace(args={}, async_val=0, _uuid=str(uuid.uuid4())),
@@ -97,14 +101,17 @@ def plan(host=None, purpose="deploy", files=(), **inputs):
         templar=Templar(DataLoader(), variables),
         shared_loader_obj=None,
     )
-    # The host's side of it: nothing is sent anywhere.
+    # This stands for the module observe, so the test needs no host.
     action._execute_module = lambda *_, **__: {"host": HOST | (host or {})}
     action.host_files = lambda _app: files
     return action.make(variables, platforms={}, purpose=purpose)
 
 
 def render(template, planned, **variables):
-    """Return the text that the role's tasks make of a template, given a result of :func:`plan`."""
+    """Return the text of a template as the role's tasks render it.
+
+    :param planned: a result of :func:`plan`
+    """
     everything = {
         **task_vars(),
         **read("vars/main.yml"),
@@ -117,7 +124,7 @@ def render(template, planned, **variables):
 
 
 def nginx_files(planned, folder):
-    """Return {path: text} of what the role puts below nginx's folder for a plan."""
+    """Return {path: text} of the files that the role puts into nginx's folder for a plan."""
     return {
         f"{folder}/conf.d/websockets.conf": render("http.conf.j2", planned),
         f"{folder}/conf.d/websockets-{planned['release']['app']}.conf": render("site.conf.j2", planned),
@@ -125,7 +132,7 @@ def nginx_files(planned, folder):
 
 
 def challenge(planned):
-    """Return what the role's tasks make of how nginx answers an ACME authority."""
+    """Return the texts that answer an ACME authority, as tasks/cutover.yml passes them on."""
     if (planned["site"]["certificate"] or {}).get("mode") != "acme":
         return {}
     files = {"server": "plain", "location": "challenge"}
@@ -133,7 +140,7 @@ def challenge(planned):
 
 
 def put_in_place(planned, **variables):
-    """Do what plugins/modules/release.py does on a host, except for the virtual environment."""
+    """Put a release in place as plugins/modules/release.py does, but without a virtual environment."""
     release = planned["release"]
     os.makedirs(release["path"])
     os.symlink(planned["code"]["folder"], release["code"])

@@ -1,4 +1,4 @@
-"""Each of tests/abuse.py has its answer through a real nginx to the real echo app.
+"""Each case of tests/abuse.py gets its answer from the real echo app behind a real nginx.
 
 No process dies of them, nothing is left of them, and another client does not notice.
 """
@@ -10,7 +10,7 @@ from abuse import CASES, MEBIBYTE, answers
 from ansible_collections.websockets.deploy.plugins.module_utils import handshake, unix
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 
-# The echo app, which by itself waits 10 s for clients that do not answer its close: as long it holds their messages.
+# The echo app with a shorter wait: it waits 10 s for clients that do not answer its close, and holds their messages.
 IMPATIENT = f"""
 import functools, runpy
 from websockets.asyncio import server
@@ -28,7 +28,7 @@ def resident(pid):
 
 def test_each_has_its_answer_and_no_process_dies(served, nginx_folder, short_path, eventually):
     assert len(CASES) >= 60
-    # For the rest of a body that it has refused nginx waits too, 5 s by default.
+    # nginx also waits for the rest of a body that it has refused, 5 s by default.
     (nginx_folder / "conf.d" / "impatient.conf").write_text("lingering_timeout 100ms;\n")
     (short_path / "app.py").write_text(IMPATIENT)
     site = served(short_path / "app.py", connections_per_address=1000, handshakes_per_address=1000)
@@ -43,12 +43,12 @@ def test_each_has_its_answer_and_no_process_dies(served, nginx_folder, short_pat
         eventually(lambda: not any(unix.connections(site.planned["release"]["live_link"]).values()))
         return {pid: resident(pid) for pid in pids}
 
-    # Python's heap has its final shape after some rounds, but for a few MiB.
+    # After some rounds Python's heap grows by a few MiB at most.
     before = memory_after(20)
     after = memory_after(10)
     assert site.workers() == workers
     assert [process.poll() for process in site.processes] == [None] * 3
     handshake.ask(("127.0.0.1", site.port), Probe(message="hello"))
     grown = {pid: after[pid] - before[pid] for pid in pids}
-    # Were a message of a MiB kept in each round, it would be more; the connections, a multiple.
+    # If each round kept a message of a MiB, it would grow by more; if it kept connections, by a multiple.
     assert sum(grown.values()) < 8 * MEBIBYTE, grown

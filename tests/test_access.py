@@ -1,4 +1,4 @@
-"""Who may connect, and how much: asked of a real nginx with the role's own site."""
+"""Pages and clients that may connect, and limits, with a real nginx and the role's own site."""
 
 import contextlib
 import http.client
@@ -19,7 +19,7 @@ from ansible_collections.websockets.deploy.plugins.module_utils.record import fr
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-# An app that says what has reached it.
+# An app that answers with the headers that it has got.
 TELL = """
 import asyncio, json, sys
 from websockets.asyncio.server import unix_serve
@@ -39,7 +39,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def tell(served, short_path):
-    """Serve an app that says what has reached it, and return a function that asks it as a client at an address."""
+    """Serve an app that answers with its headers; return a function that asks it as a client with an address."""
     app = short_path / "tell.py"
     app.write_text(TELL)
 
@@ -73,13 +73,13 @@ def tell(served, short_path):
 
 
 def proof(site, **changed):
-    """Do what plugins/modules/cutover.py does for its proof."""
+    """Make the proof as plugins/modules/cutover.py does."""
     headers = changed.pop("headers", {})
     probe = from_dict(Probe, {**site.planned["probe"], "message": "", **changed})
     return handshake.ask(("127.0.0.1", site.port), probe, headers, ["127.0.0.2", "::1"])
 
 
-# What is the user's own
+# Lines of the user's own
 
 
 def test_lines_of_the_users_own_serve_beside_the_app(tell, short_path):
@@ -116,7 +116,7 @@ def test_only_the_apps_own_pages_may_connect(tell):
         assert ask(headers={"Origin": origin})["origin"] == [origin]
     for origin in ("https://evil.example", "null", "http://localhost.evil.example", "HTTP://LOCALHOST", f"{own}/"):
         assert ask(headers={"Origin": origin}) == 403
-    assert "origin" not in ask(), "who is no browser may connect"
+    assert "origin" not in ask(), "clients without an origin may connect"
 
 
 def test_pages_of_the_named_origins_may_connect(tell):
@@ -136,7 +136,7 @@ def test_pages_of_any_site_may_connect(tell):
 
 
 def test_the_app_sees_the_origin_that_was_checked(tell):
-    """A browser sends one; of two, nginx 1.22 checks the first, and later ones check both as one."""
+    """A browser sends one origin. Of two, nginx 1.22 checks the first; later versions check both as one value."""
     ask = tell()
     two = [("Origin", "http://localhost"), ("Origin", "https://evil.example")]
     got = ask(headers=two)
@@ -193,12 +193,12 @@ def test_of_ten_thousand_forged_origins_none_is_let_in(served):
     proof(site)
 
 
-# Somebody else decides
+# Another server decides
 
 
 @pytest.fixture
 def authorizer():
-    """Serve a URL that says 204 to who has the right cookie and 401 to others; return it and what it has been asked."""
+    """Serve a URL that answers 204 to requests with the right cookie and 401 to others; return it and its requests."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -215,7 +215,7 @@ def authorizer():
             server.shutdown()
 
 
-def test_who_is_not_authorized_does_not_reach_the_app(tell, authorizer):
+def test_a_client_without_authorization_does_not_reach_the_app(tell, authorizer):
     ask = tell(auth_request=authorizer.url)
     assert ask() == 401
     assert ask(headers={"Cookie": "session=bad"}) == 401
@@ -224,7 +224,7 @@ def test_who_is_not_authorized_does_not_reach_the_app(tell, authorizer):
     assert (last["x-original-uri"], last["x-real-ip"]) == ("/", "127.0.0.1")
     assert last["host"] == f"localhost:{ask.site.port}"
     assert "upgrade" not in last
-    # A client cannot say so itself.
+    # A client cannot authorize itself by a header.
     assert ask(headers={"X-Original-URI": "/open"}) == 401
     assert "/open" not in authorizer.asked[-1].values()
     proof(ask.site, headers={"Cookie": "session=good"})
@@ -232,7 +232,7 @@ def test_who_is_not_authorized_does_not_reach_the_app(tell, authorizer):
         proof(ask.site)
 
 
-def test_nobody_comes_in_while_the_authorizer_is_silent(tell, free_port):
+def test_no_client_comes_in_while_the_authorizer_is_silent(tell, free_port):
     assert tell(auth_request=f"http://127.0.0.1:{free_port()}/check")() == 500
 
 
@@ -251,14 +251,14 @@ def test_one_address_cannot_take_all_connections(tell):
             assert websocket.recv() == "not noticed"
     deadline = time.monotonic() + 5
     while not isinstance(ask(), dict):
-        assert time.monotonic() < deadline, "who has left is counted"
+        assert time.monotonic() < deadline, "nginx still counts clients that have left"
 
 
 def test_a_flood_from_one_address_is_limited(tell):
     ask = tell(connections_per_address=5, handshakes_per_address=1)
     answers = [ask() for _ in range(12)]
     taken = [answer for answer in answers if answer != 503]
-    # One and the burst; and one more for each second that this took.
+    # nginx lets in one client, the burst, and one more for each second that this took.
     assert 6 <= len(taken) < 12
     assert answers[:6] == taken[:6]
     assert isinstance(ask("127.0.0.9"), dict), "another address does not notice"
@@ -295,7 +295,7 @@ FORGERIES = {
 
 
 def where(got):
-    """Return what the app could take for the client's address, or for how it came."""
+    """Return the headers that an app could take for the client's address or scheme."""
     return {name: values for name, values in got.items() if "forwarded" in name or "real" in name}
 
 
@@ -309,12 +309,12 @@ def test_what_a_client_says_about_itself_does_not_reach_the_app(tell, proxies):
     assert where(ask("127.0.0.4", FORGERIES)) == seen_as("127.0.0.4")
 
 
-def test_nor_does_it_evade_a_limit(tell):
+def test_what_a_client_says_about_itself_does_not_evade_a_limit(tell):
     ask = tell(connections_per_address=1, trusted_proxies=["127.0.0.3"])
     with ask.client("127.0.0.4"):
         for number in range(5):
             assert ask("127.0.0.4", {"X-Forwarded-For": f"192.0.2.{number}"}) == 503
-        # What is not counted comes from here, and only who is here.
+        # Only connections from the proof's addresses are not counted.
         assert ask("127.0.0.4", {"X-Forwarded-For": "127.0.0.2"}) == 503
 
 
@@ -322,7 +322,7 @@ def test_a_load_balancer_is_not_taken_for_a_client(tell):
     ask = tell(trusted_proxies=["127.0.0.3", "10.0.0.0/8"])
     balancer = "127.0.0.3"
     assert where(ask(balancer, {"X-Forwarded-For": "192.0.2.7"})) == seen_as("192.0.2.7")
-    # The client's own claim is in front of what the load balancers have added.
+    # The address that the client claims is before those that the load balancers have added.
     assert where(ask(balancer, {"X-Forwarded-For": "192.0.2.66, 192.0.2.7, 10.1.2.3"})) == seen_as("192.0.2.7")
     assert where(ask(balancer, {"X-Forwarded-For": "nonsense"})) == seen_as(balancer)
 
@@ -351,7 +351,7 @@ def test_a_client_that_does_not_finish_its_handshake_is_sent_away(served):
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=10)) for _ in range(3)]
         slow[1].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgr")
-        slow[2].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")  # answered, and then nothing more
+        slow[2].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")  # it is answered, and sends nothing more
         started = time.monotonic()
         for connection in slow:
             while connection.recv(65536):

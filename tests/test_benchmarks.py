@@ -1,4 +1,4 @@
-"""The arithmetic and the documents of benchmarks/; the measurements themselves are bin/benchmark's."""
+"""The arithmetic and the documents of benchmarks/. Only bin/benchmark measures."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ import report
 ROUNDS = [
     {"peer": "direct", "round": 0, "size": 32, "rate": 100},
     {"peer": "project", "round": 0, "size": 32, "rate": 90},
-    # A round in which the machine had something else to do.
+    # In this round the machine was slow.
     {"peer": "direct", "round": 1, "size": 32, "rate": 10},
     {"peer": "project", "round": 1, "size": 32, "rate": 8},
     {"peer": "direct", "round": 2, "size": 32, "rate": 200},

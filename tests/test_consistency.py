@@ -1,4 +1,4 @@
-"""What has to agree: defaults with their specification, inputs with their use, names and documents with the tree."""
+"""Things that have to agree: defaults and specification, inputs and their use, names, documents and the tree."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ GALAXY = parsed(ROOT / "galaxy.yml")
 COLLECTION = f"{GALAXY['namespace']}.{GALAXY['name']}"
 TASKS = {path.stem: parsed(path) for path in sorted(ROLE.glob("tasks/*.yml"))}
 PLAYBOOKS = {path.stem: parsed(path) for path in sorted(ROOT.glob("playbooks/*.yml"))}
-# What documents tell a person to make.
+# Files that the documents tell you to make.
 EXAMPLES = ("inventory/mine/", "playbooks/chat.yml", "playbooks/feed.yml")
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md"))
 
@@ -58,7 +58,7 @@ def test_an_input_is_described_and_typed(name):
 # tests/test_rollback.py sees where a rollback goes.
 @pytest.mark.parametrize("name", [name for name in SPEC if name != "websockets_rollback_to"])
 def test_an_input_is_used(name):
-    """Checking an input is not using it, so module_utils/inputs.py does not count."""
+    """A check of an input is not a use, so module_utils/inputs.py does not count."""
     short = name.removeprefix("websockets_")
     used = [
         *(ROLE / "tasks").iterdir(),

@@ -1,4 +1,4 @@
-"""Traffic goes from one release to the next, through a real nginx; if anything fails, nobody has noticed."""
+"""A cut-over through a real nginx: the next release gets the traffic; if anything fails, the old one keeps it."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ def running_nginx(nginx_folder, supervisord, eventually):
 
 @pytest.fixture
 def started(running_nginx, port, capsys):
-    """Start a release and return the plan of it; ``number`` makes it another one."""
+    """Start a release and return its plan; each ``number`` is another release."""
 
     def begin(number, **inputs):
         given = {
@@ -136,7 +136,7 @@ def test_the_next_release_gets_it_without_a_reload_while_clients_stay(
         assert workers(running_nginx) == before
         client.send("still here")
         assert client.recv() == "still here"
-        # Whoever comes now is the new release's.
+        # The new release gets the next client.
         with connect(f"ws://127.0.0.1:{port}/"):
             assert sum(unix.connections(made["release"]["sockets"]).values()) == 1
 
@@ -210,7 +210,7 @@ def test_a_name_that_another_site_has_is_refused(started, cut_over, nginx_folder
 
 
 def test_a_release_that_fails_its_proof_is_taken_back(started, cut_over, nginx_folder, port):
-    """It has passed the gate, and yet nobody would reach it."""
+    """Such a release has passed the gate, but no client would reach it."""
     first = started(1)
     cut_over(first)
     before = configuration(nginx_folder)
@@ -218,7 +218,7 @@ def test_a_release_that_fails_its_proof_is_taken_back(started, cut_over, nginx_f
     done = cut_over(second, edit=without_upgrade)
     assert done["msg"].startswith(
         f"Release {second['release']['id']} does not answer through nginx at 127.0.0.1:{port};"
-        " nginx and the live link are as they were. refused the handshake: HTTP/1.1 "
+        " nginx's files and the live link are as before. refused the handshake: HTTP/1.1 "
     )
     assert configuration(nginx_folder) == before
     assert release.live_id("echo") == first["release"]["id"]
@@ -248,8 +248,8 @@ def test_a_reload_that_was_interrupted_is_made_up_for(started, cut_over, running
     eventually(lambda: not workers(running_nginx) & before)
 
 
-def test_what_is_asked_after_a_reload_the_new_configuration_answers(running_nginx, nginx_folder, port):
-    """nginx reloads in its own time: a proof by a worker with the old configuration would prove nothing."""
+def test_after_a_reload_the_new_configuration_answers(running_nginx, nginx_folder, port):
+    """nginx takes a moment to reload: a proof by a worker with the old configuration would prove nothing."""
     for number in range(8):
         nginx.apply({f"{nginx_folder}/conf.d/a.conf": f"server {{ listen 127.0.0.1:{port}; return 200 {number}; }}\n"})
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
@@ -257,7 +257,7 @@ def test_what_is_asked_after_a_reload_the_new_configuration_answers(running_ngin
 
 
 def test_a_reload_that_nginx_cannot_do_is_an_error(running_nginx, nginx_folder):
-    """Its test of the configuration does not mind a port that somebody else has."""
+    """nginx -t does not notice a port that another program has."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         text = f"server {{ listen 127.0.0.1:{taken.getsockname()[1]}; }}\n"
         nginx.write({f"{nginx_folder}/conf.d/a.conf": text})
@@ -282,7 +282,7 @@ def test_remove_takes_the_site_out_of_nginx_and_leaves_clients(
                 remove.main()
             assert json.loads(capsys.readouterr().out)["changed"] is True
             assert not site.exists()
-            # The other app needs what all share.
+            # The other app needs the file that all apps share.
             assert shared.exists() is not last
             arguments["site"] = {**made["site"], "app": "other", "file": str(other)}
             site = other

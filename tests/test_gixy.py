@@ -1,4 +1,4 @@
-"""nginx's configuration as gixy judges it: no finding, however small, in what the role writes."""
+"""gixy reads nginx's configuration, and finds nothing in the role's files."""
 
 import json
 import subprocess
@@ -11,14 +11,14 @@ from role import nginx_files, plan
 
 
 def findings(folder, **inputs):
-    """Return what gixy finds in a host's whole configuration, as far as it is the role's."""
+    """Return gixy's findings in the role's part of a host's whole configuration."""
     planned = plan(**inputs)
     for path, text in nginx_files(planned, folder).items():
         Path(path).write_text(text)
     sizes = planned["sizes"]
     main = Path(paths.NGINX_MAIN)
     main.write_text(nginx.tune(main.read_text(), sizes["worker_connections"], sizes["nginx_nofile"]))
-    # HSTS is a promise that only the name's owner can make (docs/security.md); who gets no answer gets no header either.
+    # HSTS is for the owner of the host name to set (docs/security.md), and a server that does not answer sends no header.
     command = [sys.executable, "-m", "gixy", "--format", "json", "--skips", "hsts_header", main]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return [issue for issue in json.loads(done.stdout) if "websockets" in json.dumps(issue)]

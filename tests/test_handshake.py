@@ -1,4 +1,4 @@
-"""The probe against real WebSocket servers, and against servers that are none."""
+"""The probe against real WebSocket servers, and against servers that are not."""
 
 import contextlib
 import re
@@ -25,7 +25,7 @@ def cleanup():
 
 @pytest.fixture
 def serve(short_path, cleanup):
-    """Run a server of the websockets library in a thread; return where it listens."""
+    """Run a server of the websockets library in a thread; return its address."""
 
     def start(handler, **options):
         if "sock" in options:
@@ -44,7 +44,7 @@ def serve(short_path, cleanup):
 
 @pytest.fixture
 def answer(short_path, cleanup):
-    """Run a server that answers one request with these bytes, or what a function makes of it; return where it listens."""
+    """Run a server that answers a request with these bytes, or with a function's result; return its address."""
 
     def start(answered, hold_open=False):
         listener = cleanup.enter_context(socket.socket(socket.AF_UNIX))
@@ -62,7 +62,7 @@ def answer(short_path, cleanup):
                 if hold_open:
                     ended.wait()
                 connection.shutdown(socket.SHUT_WR)
-                while connection.recv(4096):  # a close with something unread would be a reset
+                while connection.recv(4096):  # closed with unread bytes, the kernel would send a reset
                     pass
 
         thread = threading.Thread(target=once)
@@ -80,7 +80,7 @@ def echo(websocket):
 
 
 def accepted(frames=b""):
-    """Return what accepts a request's handshake and sends these bytes after it."""
+    """Return a function that accepts a handshake and sends these bytes after it."""
 
     def answered(request):
         key = re.search(rb"Sec-WebSocket-Key: (\S+)", request)[1].decode()
@@ -140,7 +140,7 @@ def test_a_server_that_pings_first_gets_its_pong(serve):
 
 
 def test_a_frame_of_eight_bytes_of_length(answer):
-    """The message of a server that writes every length in eight bytes is still the message."""
+    """A server may write every length in eight bytes."""
     frames = b"\x81\x7f" + struct.pack("!Q", 5) + b"hello" + b"\x88\x00"
     probe(answer(accepted(frames)), message="hello")
 
@@ -163,7 +163,7 @@ def test_the_server_sees_name_path_headers_and_a_normal_end(serve, eventually):
     assert eventually(lambda: seen) == [("/ws?a=1", "ws.example.com", "https://a.example", 1000)]
 
 
-# Servers that do not
+# Servers that do not work
 
 
 def refuse(connection, request):
@@ -189,7 +189,7 @@ def test_a_close_instead_of_an_answer(serve):
         probe(serve(close), message="hello")
 
 
-def test_nothing_was_made():
+def test_a_socket_that_does_not_exist():
     with pytest.raises(HandshakeError, match=r"^does not exist \(the app has not created its socket\)$"):
         probe("/nonexistent/a.sock")
 
@@ -215,7 +215,7 @@ def test_a_server_that_accepts_and_never_answers(answer):
 
 
 def test_a_server_whose_every_byte_takes_time(short_path, cleanup):
-    """The time is for all of it: a byte now and then must not start it anew."""
+    """The timeout is for the whole handshake: a byte now and then must not restart it."""
     listener = cleanup.enter_context(socket.socket(socket.AF_UNIX))
     listener.bind(f"{short_path}/a.sock")
     listener.listen()
@@ -275,7 +275,7 @@ def test_a_wrong_answer_is_told(answer, answered, message):
 
 
 def test_a_server_that_hangs_up(short_path, cleanup):
-    """It closes with the request unread: the kernel tells that by a reset, or by a broken pipe."""
+    """It closes before it has read the request: the kernel reports a reset or a broken pipe."""
     listener = cleanup.enter_context(socket.socket(socket.AF_UNIX))
     listener.bind(f"{short_path}/a.sock")
     listener.listen()

@@ -1,4 +1,4 @@
-"""Inputs that cannot be used: each is refused with the variable, its value and what would be accepted."""
+"""Inputs that the role cannot use: it refuses each with the variable, its value and what it accepts."""
 
 import re
 
@@ -16,22 +16,22 @@ LISTEN = "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535."
 HOST_NAMES = "use host names such as ws.example.com or *.example.com."
 ORIGIN = (
     "use origins as browsers send them, such as https://www.example.com or http://localhost:3000: in lower case, without a"
-    " path, and without the port that the scheme has anyway."
+    " path, and without the scheme's default port."
 )
-SOCKET = "the app has to be told its Unix socket; use {socket} here or in websockets_environment."
+SOCKET = "the app has to know its Unix socket; use {socket} here or in websockets_environment."
 ONE_LINE = "use one line with a program and its arguments."
 ENV_NAME = "use names of letters, digits and _ that do not start with a digit."
-TAKEN_NAME = "this name is set by the role or by Supervisor; use another."
-QUOTE = "quote it: only strings and numbers can be passed on."
-GATE_PATH = "use a path that starts with / and has no spaces; encode others as %XX."
-ONE_LINE_HEADER = "a header's value is a string on one line."
-PIP_ARGUMENT = "an argument is not empty and has no line break."
+TAKEN_NAME = "the role or Supervisor sets this name; use another."
+QUOTE = "use a string or a number; put anything else in quotes."
+GATE_PATH = "use a path that starts with / and has no spaces; encode other characters as %XX."
+ONE_LINE_HEADER = "use a string on one line as a header's value."
+PIP_ARGUMENT = "use arguments that are not empty and have no line break."
 CHOOSE = (
-    "clients come from outside to websockets_listen ({}). Use acme (a certificate from an authority such as Let's"
-    " Encrypt), files (one of your own), self-signed (for tests), or none (something in front speaks TLS, or nobody"
-    " listens in)."
+    "nginx listens on more than loopback (websockets_listen is {}). Use acme (a certificate from an authority such as"
+    " Let's Encrypt), files (a certificate of your own), self-signed (a certificate for tests), or none (a proxy in front"
+    " speaks TLS, or you trust the network)."
 )
-LOCATION = "use a path such as /static/ or = /robots.txt; / itself is the app's, = / is not."
+LOCATION = "use a path such as /static/, = /robots.txt or = /; the app has / itself, and the role has /.websockets."
 INSIDE = "with websockets_repo, name a folder inside the repository."
 REPO = "https://git.example/app.git"
 
@@ -61,8 +61,8 @@ REFUSED = {
     "app with a line break": ({"app": "echo\n", "user": "x"}, f"websockets_app is 'echo\\n': {APP_NAME}"),
     "socket path of 108 bytes": (
         {"app": "z" * 35, "user": "z"},
-        f"websockets_app is '{'z' * 35}': its Unix socket /run/websockets/{'z' * 35}/<id>/{'z' * 35}_00.sock would be"
-        " 108 bytes, the limit is 107; use a shorter name.",
+        f"websockets_app is '{'z' * 35}': the path of its Unix socket, /run/websockets/{'z' * 35}/<id>/{'z' * 35}_00.sock,"
+        " has 108 bytes of at most 107; use a shorter name.",
     ),
     "root": ({"user": "root"}, "websockets_user is 'root': the app must not run as root; name a user of its own."),
     "user with a capital": ({"user": "Web"}, f"websockets_user is 'Web': {USER_NAME}"),
@@ -117,12 +117,12 @@ REFUSED = {
     ),
     "folder with lines": (
         {"nginx_locations": {"/a/": "/srv/a; deny all"}},
-        "websockets_nginx_locations is {'/a/': '/srv/a; deny all'}: a path on the host has letters, digits, _ . / @ + and"
-        " - only; nginx's lines do not start with /.",
+        "websockets_nginx_locations is {'/a/': '/srv/a; deny all'}: use only letters, digits, _ . / @ + and - in a"
+        " folder's path; nginx's own lines do not start with /.",
     ),
     "folder whose path would reach beside it": (
         {"nginx_locations": {"/static": "/srv/static/"}},
-        "websockets_nginx_locations is '/static': the path of a folder ends with /.",
+        "websockets_nginx_locations is '/static': end the path with /, because its value is a folder.",
     ),
     "sandbox that is neither": ({"sandbox": True}, "websockets_sandbox is 'True': use auto, always or never."),
     # The source
@@ -140,7 +140,7 @@ REFUSED = {
     ),
     "revision without a repository": (
         {"version": "v1.0"},
-        "websockets_version is 'v1.0': a revision needs websockets_repo, which is not set.",
+        "websockets_version is 'v1.0': a revision needs a repository; set websockets_repo, or leave this out.",
     ),
     "repository without a revision": (
         {"repo": REPO, "version": "", "src": ""},
@@ -196,11 +196,11 @@ REFUSED = {
         {"environment": {"TOKEN": "a"}, "secrets": {"TOKEN": "b"}},
         "websockets_secrets is 'TOKEN': it is in websockets_environment as well; set it in one of them.",
     ),
-    "repository beside somebody": (
+    "repository by a relative path": (
         {"repo": "../app", "src": ""},
         "websockets_repo is '../app': use a URL, user@host:path or an absolute path.",
     ),
-    # Secrets: hunter2 is in none of the messages
+    # No message has the secret hunter2
     "list as a secret": ({"secrets": {"A": ["hunter2"]}}, f"websockets_secrets is {{'A': '(hidden)'}}: {QUOTE}"),
     "zero byte in a secret": (
         {"secrets": {"A": "hunter2\0"}},
@@ -280,7 +280,7 @@ REFUSED = {
         {"server_name": [".".join(["a" * 50] * 4 + ["b" * 50])]},
         f"websockets_server_name is '{'.'.join(['a' * 50] * 4 + ['b' * 50])}': {HOST_NAMES}",
     ),
-    # Who may connect
+    # Pages and clients that may connect
     **{
         f"origin {what}": ({"origins": [origin]}, f"websockets_origins is {origin!r}: {ORIGIN}")
         for what, origin in {
@@ -300,21 +300,21 @@ REFUSED = {
     },
     "any origin, and another": (
         {"origins": ["*", "https://a.example"]},
-        "websockets_origins is ['*', 'https://a.example']: use [\"*\"] alone, for the pages of any site.",
+        "websockets_origins is ['*', 'https://a.example']: use [\"*\"] alone; it allows the pages of all sites.",
     ),
     "any origin, but one": (
         {"origins": ["*"], "origin_required": True},
-        "websockets_origin_required is True: websockets_origins lets in any; name some there, or leave this out.",
+        "websockets_origin_required is True: websockets_origins allows all origins; list some there, or leave this out.",
     ),
     "wildcard without an origin": (
         {"server_name": ["a.example", "*.example.com"]},
-        "websockets_origins is []: *.example.com of websockets_server_name does not say which pages may connect; name"
-        ' their origins, or use ["*"] for any.',
+        "websockets_origins is []: *.example.com of websockets_server_name does not say which pages may connect; list"
+        ' their origins, or use ["*"] to allow all.',
     ),
     "origin at the gate that nginx refuses": (
         {"gate_headers": {"origin": "https://a.example"}, "origins": ["https://b.example", "https://c.example"]},
-        "websockets_gate_headers is {'origin': 'https://a.example'}: nginx would refuse this; use an origin that it lets"
-        " in (https://b.example, https://c.example), or change websockets_origins.",
+        "websockets_gate_headers is {'origin': 'https://a.example'}: nginx would refuse this origin; use one that it"
+        " allows (https://b.example, https://c.example), or change websockets_origins.",
     ),
     **{
         f"proxy that is {what}": (
@@ -331,15 +331,15 @@ REFUSED = {
             "nothing": "",
         }.items()
     },
-    "proxy that is everybody": (
+    "proxy of all addresses": (
         {"trusted_proxies": ["0.0.0.0/0"]},
-        "websockets_trusted_proxies is '0.0.0.0/0': it is everybody, and any client could take any address; name the"
-        " proxies' own network.",
+        "websockets_trusted_proxies is '0.0.0.0/0': it covers all addresses, so any client could forge its address; use"
+        " the proxies' own network.",
     ),
-    "PROXY protocol of nobody": (
+    "PROXY protocol without a proxy": (
         {"proxy_protocol": True},
-        "websockets_proxy_protocol is True: name the proxies that speak it in websockets_trusted_proxies, or all clients"
-        " have their address.",
+        "websockets_proxy_protocol is True: name the proxies that speak it in websockets_trusted_proxies; nginx takes"
+        " clients' addresses only from them.",
     ),
     "limits of nothing": (
         {"connections_per_address": 0, "handshakes_per_address": 0, "handshake_timeout": 0, "body_size": -1},
@@ -351,8 +351,8 @@ REFUSED = {
     **{
         f"authorizer that is {what}": (
             {"auth_request": url},
-            f"websockets_auth_request is {url!r}: use http://ADDRESS:PORT/path, where the address is one of IP: nginx would"
-            " not start if a name led nowhere.",
+            f"websockets_auth_request is {url!r}: use http://ADDRESS:PORT/path with an IP address: nginx does not start if it"
+            " cannot resolve a name.",
         )
         for what, url in {
             "a name": "http://auth.example/check",
@@ -375,14 +375,13 @@ REFUSED = {
     ),
     "own certificate without its files": (
         {"listen": "443", "tls": "files"},
-        "websockets_tls_certificate is '': name the certificate's absolute path on the host, or give its PEM text.",
-        "websockets_tls_key is '': name the key's absolute path on the host, or give its PEM text.",
+        "websockets_tls_certificate is '': use the certificate's absolute path on the host, or its PEM text.",
+        "websockets_tls_key is '': use the key's absolute path on the host, or its PEM text.",
     ),
     "own certificate by a relative path": (
         {"listen": "443", "tls": "files", "tls_certificate": "files/a.pem", "tls_key": "/a; include b"},
-        "websockets_tls_certificate is 'files/a.pem': name the certificate's absolute path on the host, or give its PEM"
-        " text.",
-        "websockets_tls_key is '(hidden)': name the key's absolute path on the host, or give its PEM text.",
+        "websockets_tls_certificate is 'files/a.pem': use the certificate's absolute path on the host, or its PEM text.",
+        "websockets_tls_key is '(hidden)': use the key's absolute path on the host, or its PEM text.",
     ),
     "half of a certificate in the inputs": (
         {"listen": "443", "tls": "files", "tls_certificate": "/a.pem", "tls_key": "-----BEGIN hunter2"},
@@ -393,23 +392,24 @@ REFUSED = {
             **{"listen": "443", "tls": "files", "tls_key": "-----BEGIN hunter2"},
             "tls_certificate": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----",
         },
-        "websockets_tls_key is '(hidden)': there is no private key in PEM in it (-----BEGIN PRIVATE KEY-----).",
+        "websockets_tls_key is '(hidden)': it has no private key in PEM (-----BEGIN PRIVATE KEY-----).",
     ),
-    "certificate for nobody": (
+    "certificate without its mode of TLS": (
         {"tls_certificate": "/a.pem", "tls_key": "/a.key"},
-        "websockets_tls_certificate is '/a.pem': it is for websockets_tls: files only; leave it out.",
-        "websockets_tls_key is '(hidden)': it is for websockets_tls: files only; leave it out.",
+        "websockets_tls_certificate is '/a.pem': only websockets_tls: files uses it; leave it out.",
+        "websockets_tls_key is '(hidden)': only websockets_tls: files uses it; leave it out.",
     ),
     "names that no authority asks for": (
         {"listen": "443", "tls": "acme", "server_name": ["*.a.example", "localhost", "192.0.2.1"], "origins": ["*"]},
         *(
-            f"websockets_server_name is '{name}': an authority asks for names such as ws.example.com over HTTP."
+            f"websockets_server_name is '{name}': an authority that asks over HTTP cannot check this name; use one such as"
+            " ws.example.com."
             for name in ("*.a.example", "localhost", "192.0.2.1")
         ),
     ),
-    "authority that nobody answers": (
+    "authority without plain HTTP to answer it": (
         {"listen": "443", "tls": "acme", "server_name": ["a.example"], "listen_plain": "none"},
-        "websockets_listen_plain is 'none': the authority asks this host over plain HTTP; use 80.",
+        "websockets_listen_plain is 'none': the authority connects to this host over plain HTTP; use 80.",
     ),
     "directory without TLS": (
         {"acme_directory": "http://ca.example/dir"},
@@ -421,22 +421,26 @@ REFUSED = {
     ),
     "plain HTTP where TLS is": (
         {"listen": "443", "tls": "self-signed", "listen_plain": "0.0.0.0:443"},
-        "websockets_listen_plain is '0.0.0.0:443': that is where TLS is (websockets_listen); use another port.",
+        "websockets_listen_plain is '0.0.0.0:443': nginx speaks TLS there (websockets_listen); use another port.",
     ),
     "plain HTTP beside plain HTTP": (
         {"listen_plain": "80"},
-        "websockets_listen_plain is '80': without TLS all is plain; use websockets_listen, or set websockets_tls.",
+        "websockets_listen_plain is '80': without TLS nginx speaks plain HTTP at websockets_listen; leave this out,"
+        " or set websockets_tls.",
     ),
     "port of plain HTTP that is none": (
         {"listen": "443", "tls": "self-signed", "listen_plain": "http"},
         f"websockets_listen_plain is 'http': {LISTEN}",
     ),
-    "promise of TLS without it": ({"hsts": 1}, "websockets_hsts is 1: it is a promise of TLS; set websockets_tls."),
+    "promise of TLS without it": (
+        {"hsts": 1},
+        "websockets_hsts is 1: it tells browsers to use TLS only; set websockets_tls, or leave this out.",
+    ),
     "promise for the past": (
         {"hsts": -1, "listen": "443", "tls": "self-signed"},
         "websockets_hsts is -1: use 0 to 315360000.",
     ),
-    # Several at once are told at once
+    # One message has a line for each of several problems
     "several": (
         {"numprocs": 0, "user": "root", "listen": "0"},
         "websockets_user is 'root': the app must not run as root; name a user of its own.",
@@ -460,19 +464,20 @@ def test_refused_where_a_template_has_no_value():
         plan(server_name=[trust_as_template("ws.{{ domain }}")])
 
 
-# What only the host can tell
+# Problems that only the host shows
 
 LIMITS = HOST["limits"]
 ON_THIS_HOST = {
     "port of another program": (
-        {"listens": {"127.0.0.1:8080": {"listener": "apache2"}}},
+        {"listens": {"127.0.0.1:8080": {"listener": "apache2 listens there already"}}},
         {},
-        "websockets_listen is '127.0.0.1:8080': apache2 listens there already; use another port, or stop it.",
+        "websockets_listen is '127.0.0.1:8080': apache2 listens there already; use another address or port, or free this"
+        " one.",
     ),
     "no interpreter": (
         {"python": ""},
         {"python": "/usr/bin/python3.12"},
-        "websockets_python is '/usr/bin/python3.12': there is no Python >= 3.9 there on the host; install it, or use"
+        "websockets_python is '/usr/bin/python3.12': the host has no Python >= 3.9 at this path; install it, or use"
         " /usr/bin/python3.",
     ),
     "server name and port of another app": (
@@ -484,24 +489,25 @@ ON_THIS_HOST = {
     "another site without the PROXY protocol at the same port": (
         {"listens": {"127.0.0.1:8080": {"speaks": "plain HTTP", "proxy_protocol": False}}},
         {"proxy_protocol": True, "trusted_proxies": ["192.0.2.1"]},
-        "websockets_proxy_protocol is True: another site has False at 127.0.0.1:8080, and nginx has one for both; use"
+        "websockets_proxy_protocol is True: another site has False at 127.0.0.1:8080, and both must have the same; use"
         " another port.",
     ),
     "port of plain HTTP of another program": (
-        {"listens": {"443": {"listener": ""}, "80": {"listener": "apache2"}}},
+        {"listens": {"443": {"listener": ""}, "80": {"listener": "apache2 listens there already"}}},
         {"listen": "443", "tls": "self-signed"},
-        "websockets_listen_plain is '80': apache2 listens there already; use another port, or stop it.",
+        "websockets_listen_plain is '80': apache2 listens there already; use another address or port, or free this one.",
     ),
     "port where another site speaks TLS": (
         {"listens": {"127.0.0.1:8080": {"listener": "", "speaks": "TLS"}}},
         {},
-        "websockets_listen is '127.0.0.1:8080': another site speaks TLS there, and nginx can do only that; use another"
-        " port.",
+        "websockets_listen is '127.0.0.1:8080': another site speaks TLS there, and nginx cannot speak both at one"
+        " address; use another port.",
     ),
     "port where another site speaks plain HTTP": (
         {"listens": {"443": {"listener": "", "speaks": "plain HTTP"}, "80": {"speaks": "plain HTTP"}}},
         {"listen": "443", "tls": "self-signed"},
-        "websockets_listen is '443': another site speaks plain HTTP there, and nginx can do only that; use another port.",
+        "websockets_listen is '443': another site speaks plain HTTP there, and nginx cannot speak both at one"
+        " address; use another port.",
     ),
     "name and plain port of another app": (
         {"claims": {"chat": ["0.0.0.0:80 a.example"]}},
@@ -518,25 +524,25 @@ ON_THIS_HOST = {
         {"limits": LIMITS | {"nofile": 4096}},
         {"max_connections": 10000},
         "websockets_max_connections is 10000: nginx would need 20256 file descriptors, and the host's services get 4096;"
-        " use at most 1920, or raise what the host, a container then, is started with: --ulimit nofile=20256:20256",
+        " use at most 1920; if the host is a container, you can start it with --ulimit nofile=20256:20256 instead",
     ),
     "descriptors above what the kernel has": (
         {"limits": LIMITS | {"nofile": 65536, "nr_open": 100000}},
         {"max_connections": 65535, "numprocs": 16},
         "websockets_max_connections is 65535: nginx would need 131326 file descriptors, and the kernel allows 100000;"
-        " use at most 32640, or on the host: sysctl -w fs.nr_open=131326",
+        " use at most 32640, or run on the host: sysctl -w fs.nr_open=131326",
     ),
     "more clients than may wait": (
         {},
         {"max_connections": 16389, "numprocs": 4},
-        "websockets_max_connections is 16389: at 4 processes 4098 clients may wait for each, and the kernel lets 4096"
-        " wait; use at most 16384, a larger websockets_numprocs, or on the host: sysctl -w net.core.somaxconn=4098",
+        "websockets_max_connections is 16389: with 4 processes 4098 clients may wait for each, and the kernel lets 4096"
+        " wait; use at most 16384, a larger websockets_numprocs, or run on the host: sysctl -w net.core.somaxconn=4098",
     ),
     "more clients than a firewall tracks": (
         {"limits": LIMITS | {"conntrack": 8192}},
         {"max_connections": 10000},
         "websockets_max_connections is 10000: the host's firewall tracks 8192 connections and drops all others; use at"
-        " most 8192, or on the host: sysctl -w net.netfilter.nf_conntrack_max=20000",
+        " most 8192, or run on the host: sysctl -w net.netfilter.nf_conntrack_max=20000",
     ),
 }
 
@@ -558,7 +564,7 @@ def test_one_name_for_two_apps_of_a_run_is_refused():
     plan(app="other", ansible_facts=before)
 
 
-# The other side of each limit
+# Inputs at the other side of each limit
 
 ACCEPTED = {
     "nothing but the folder": {},
@@ -617,7 +623,7 @@ def test_accepted(given):
 
 @pytest.mark.parametrize("name", list(read("defaults/main.yml")))
 def test_an_empty_value_is_refused(name):
-    """``name:`` with nothing after it is None in YAML."""
+    """In YAML, ``name:`` without a value is None."""
     with pytest.raises(InputError) as error:
         plan(**{name.removeprefix("websockets_"): None})
     assert f"{name} is None: give it a value, or leave it out for its default." in str(error.value)
@@ -642,7 +648,7 @@ def test_no_result_has_a_secret(monkeypatch, tmp_path):
     assert "hunter2" not in repr(planned)
 
 
-# What is derived from where nginx listens
+# Values that follow from the inputs
 
 
 @pytest.mark.parametrize(
@@ -718,6 +724,6 @@ def test_what_another_app_of_the_host_needs_is_not_lowered():
 
 
 def test_defaults_are_all_there_is_to_know():
-    """What the tests give as inputs is what a play has."""
+    """The tests plan with the same inputs as a play."""
     inputs = {*plan()["inputs"], *HIDDEN}
     assert set(read("defaults/main.yml")) == {f"{PREFIX}{name}" for name in inputs}

@@ -1,4 +1,4 @@
-"""One run at a time on a host, though its tasks are processes of their own."""
+"""One run at a time works on a host, though each of its tasks is a process."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from role import ROOT, load
 
 MINE = Run("mine", "me@here (process 1)")
 OTHER = Run("other", "you@there (process 2)")
-REFUSED = re.escape("me@here (process 1) is at work on this host; this run has changed nothing more.")
+REFUSED = re.escape("me@here (process 1) is at work on this host. This run stops here;")
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -79,7 +79,7 @@ def test_a_run_of_which_nothing_was_heard_for_long_has_ended():
     take(MINE)
     long_ago = time.time() - lock.GAP - 1
     os.utime(paths.LOCK, (long_ago, long_ago))
-    # … for the beginning of another one only: a task in the middle of it is not to go on beside somebody.
+    # Only a run that begins may take its lock: a task in the middle of another run must not go on beside it.
     with pytest.raises(lock.LockError), lock.held(OTHER):
         pass
     take(OTHER)
@@ -90,7 +90,7 @@ def test_a_run_of_which_nothing_was_heard_for_long_has_ended():
 def test_a_run_that_is_known_to_have_ended_is_no_obstacle():
     take(MINE)
     with pytest.raises(lock.LockError):
-        take(OTHER, ended="somebody else")
+        take(OTHER, ended="another run")
     take(OTHER, ended="mine")
 
 

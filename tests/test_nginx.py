@@ -1,4 +1,4 @@
-"""nginx's configuration: tested beside the working one by nginx itself, tuned without losing what is there."""
+"""nginx tests a copy of its configuration; the role changes nginx.conf without losing anything in it."""
 
 import os
 import re
@@ -11,7 +11,7 @@ SITE = "server { listen 127.0.0.1:18080; server_name a.example; }\n"
 
 
 def contents(folder):
-    """Return all that a configuration is: each file with its content and its inode, which a rewrite would change."""
+    """Return {file: (content, inode)} of a configuration; a rewrite would change the inode."""
     return {path: (path.read_bytes(), path.stat().st_ino) for path in folder.rglob("*") if path.is_file()}
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_is_to_go_is_not_part_of_the_test(nginx_folder):
 
 
 def test_included_files_are_the_new_ones(nginx_folder):
-    """An include by its absolute path has to lead into the copy, or the working file would be tested instead."""
+    """An absolute path in an include has to lead into the copy: otherwise nginx would test the working file."""
     part = nginx_folder / "part.conf"
     part.write_text("keepalive_requests 10;\n")
     (nginx_folder / "conf.d" / "whole.conf").write_text(f"include {part};\n")
@@ -120,7 +120,7 @@ def test_tune_raises_debians_nginx_conf_to_what_nginx_accepts(nginx_folder):
     assert value(before, "worker_connections") == 768
     assert (value(after, "worker_connections"), value(after, "worker_rlimit_nofile")) == (8448, 8449)
     nginx.test({paths.NGINX_MAIN: after})
-    # All else stays, to the byte.
+    # Everything else stays, byte for byte.
     assert after.replace("worker_rlimit_nofile 8449;\n\n", "").replace("8448", "768") == before
 
 

@@ -1,4 +1,4 @@
-"""What the module observe sees of a host: here, of this machine and of files that look like one."""
+"""The module observe looks at this machine, and at files like those of a host."""
 
 import grp
 import os
@@ -36,12 +36,12 @@ def my_name():
         return file.read().strip()
 
 
-# Who listens
+# Programs that listen
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:", "0.0.0.0:", ""], ids=["same address", "all addresses", "port alone"])
 def test_the_program_in_the_way_is_named(taken, my_name, address):
-    assert neighbours.listener(f"{address}{taken}") == my_name
+    assert neighbours.listener(f"{address}{taken}") == f"{my_name} listens there already"
 
 
 def test_a_free_port_is_nobodys(taken, free_port):
@@ -51,7 +51,7 @@ def test_a_free_port_is_nobodys(taken, free_port):
 
 
 def test_nginx_is_not_in_its_own_way(tmp_path, eventually):
-    """A program is told by its name: this one listens as nginx would."""
+    """The role knows programs by their names: this one is called nginx, and listens."""
     program = tmp_path / "nginx"
     program.symlink_to(sys.executable)
     code = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
@@ -63,9 +63,8 @@ def test_nginx_is_not_in_its_own_way(tmp_path, eventually):
 
 
 def test_an_address_of_another_host_is_told():
-    assert neighbours.listener("192.0.2.1:8080") == (
-        "nobody can listen there (Cannot assign requested address); something else"
-    )
+    told = "the kernel does not let nginx listen there (Cannot assign requested address)"
+    assert neighbours.listener("192.0.2.1:8080") == told
 
 
 # The other apps
@@ -83,7 +82,7 @@ def etc(short_path, monkeypatch):
 
 
 def put(etc, recorded_too, **inputs):
-    """Have the host have an app's site, recorded or, as the first versions of the role left it, not; return the plan."""
+    """Put another app's site on the host and return its plan; an old version of the role left no record."""
     planned = plan(**inputs)
     text = render("site.conf.j2", planned)
     Path(paths.site_file(planned["release"]["app"])).write_text(text)
@@ -109,23 +108,23 @@ def test_servers_of_the_other_apps_are_known(etc, recorded_too):
 
 
 def others_at(app, listen):
-    """Return what the host has at an address beside this app; no program listens there."""
+    """Return what observe sees at an address where no program listens."""
     return to_dict(neighbours.listens(app, [listen], recorded.sites())[listen]) | {"listener": ""}
 
 
-NOBODY = to_dict(Others())
-PLAIN = {**NOBODY, "speaks": "plain HTTP", "proxy_protocol": False}
+NOTHING = to_dict(Others())
+PLAIN = {**NOTHING, "speaks": "plain HTTP", "proxy_protocol": False}
 LISTENS = {
-    "nobody": ("", NOBODY),
-    "somebody at another port": ("server { listen 80 backlog=9; }\n", NOBODY),
-    "not an address": ("server {\n  listen unix:/run/x backlog=9;\n}\n", NOBODY),
-    "a comment": ("# server { listen 8080 default_server; }\n", NOBODY),
-    "somebody": ("server {\n  listen 8080;\n}\n", PLAIN),
-    "somebody with options": ("server {\n  listen 8080 reuseport backlog=9;\n}\n", {**PLAIN, "options": True}),
+    "nothing": ("", NOTHING),
+    "another site at another port": ("server { listen 80 backlog=9; }\n", NOTHING),
+    "not an address": ("server {\n  listen unix:/run/x backlog=9;\n}\n", NOTHING),
+    "a comment": ("# server { listen 8080 default_server; }\n", NOTHING),
+    "another site": ("server {\n  listen 8080;\n}\n", PLAIN),
+    "another site with options": ("server {\n  listen 8080 reuseport backlog=9;\n}\n", {**PLAIN, "options": True}),
     "another spelling": ("server {\n  listen *:8080 so_keepalive=on;\n}\n", {**PLAIN, "options": True}),
     "PROXY protocol": ("server {\n  listen 8080 proxy_protocol;\n}\n", {**PLAIN, "proxy_protocol": True}),
     "TLS": ("server {\n  listen 8080 ssl;\n}\n", {**PLAIN, "speaks": "TLS"}),
-    "somebody for all names": ("server { listen 8080 default_server; }\n", {**PLAIN, "default": True}),
+    "another site for all names": ("server { listen 8080 default_server; }\n", {**PLAIN, "default": True}),
     "the second of two": (
         "server {\n listen 80;\n}\nserver { listen 0.0.0.0:8080 ssl default_server; }\n",
         {**PLAIN, "default": True, "speaks": "TLS"},
@@ -139,7 +138,7 @@ def test_what_others_have_at_an_address(etc, text, seen, recorded_too):
     (etc / "nginx/conf.d/zzz.conf").write_text(text)
     put(etc, recorded_too, app="mine", listen="8080", tls="none")
     assert others_at("mine", "0.0.0.0:8080") == seen
-    # The same of another app of the role.
+    # Another app of the role gives the same.
     (etc / "nginx/conf.d/zzz.conf").unlink()
     assert others_at("yours", "8080") == {**PLAIN, "options": True, "default": True}
 
@@ -148,12 +147,12 @@ def test_a_site_that_a_person_has_edited_is_read_again(etc):
     put(etc, True, app="mine", listen="8080", tls="none")
     site = Path(paths.site_file("mine"))
     site.write_text(site.read_text().replace("listen 8080", "listen 8081"))
-    assert others_at("yours", "8080") == NOBODY
+    assert others_at("yours", "8080") == NOTHING
     assert others_at("yours", "8081") == {**PLAIN, "options": True, "default": True}
 
 
-def test_who_comes_first_is_asked_for_names_that_nobody_has(etc):
-    """nginx takes the first server of an address where none is default_server: that is somebody's catch-all."""
+def test_the_first_server_answers_for_names_that_no_site_has(etc):
+    """If no server of an address is default_server, nginx takes the first one: its site relies on that."""
     (etc / "nginx/conf.d/first.conf").write_text("server {\n  listen 8080;\n}\n")
     assert others_at("mine", "8080")["default"] is True
     (etc / "nginx/conf.d/first.conf").rename(etc / "nginx/conf.d/zzz.conf")
@@ -249,7 +248,7 @@ GOOD = {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload":
     ],
 )
 def test_services_of_systemd(tmp_path, monkeypatch, supervisor, idle, stale):
-    """systemctl shows a unit as a paragraph, also one that does not exist."""
+    """systemctl shows each unit as a paragraph, also a unit that does not exist."""
     units = [{"Id": "nginx.service"} | GOOD, {"Id": "supervisor.service"} | GOOD | supervisor]
     shown = "\n\n".join("\n".join(f"{key}={value}" for key, value in unit.items()) for unit in units)
     (tmp_path / "systemctl").write_text(f"#!/bin/sh\ncat <<E\n{shown}\nE\n")
@@ -322,7 +321,7 @@ def test_a_user_has_a_group_and_a_home_or_does_not_exist():
 
 
 def test_descriptors_that_the_host_does_not_allow():
-    """More than the kernel has: no limit can be raised to that."""
+    """No limit can be raised above the kernel's."""
     with open("/proc/sys/fs/nr_open") as file:
         above = int(file.read()) + 1
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

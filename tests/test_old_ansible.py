@@ -1,4 +1,4 @@
-"""An ansible-core that is too old is refused in one line, before a host is looked at."""
+"""The collection refuses an old ansible-core in one line, before it looks at a host."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""Bad inputs as a person meets them: ansible-playbook stops at the plan, in readable words, and has touched nothing."""
+"""With bad inputs ansible-playbook stops at the plan, says why, and has touched nothing."""
 
 import json
 import os
@@ -11,17 +11,23 @@ from pathlib import Path
 import pytest
 from role import ECHO, ROOT
 
-# One inventory host for each case, all of them this machine; what the error has to say.
+# Each case is an inventory host, which is this machine, and a part of its error.
 CASES = {
     "typo": ({"websockets_numproc": 8}, "did you mean websockets_numprocs?"),
     "number": (
         {"websockets_numprocs": 0},
         "websockets_numprocs is '0': use 1 to 512, or auto for one process per core.",
     ),
-    "open": ({"websockets_listen": "80", "websockets_tls": ""}, "clients come from outside to websockets_listen (80)."),
+    "open": (
+        {"websockets_listen": "80", "websockets_tls": ""},
+        "nginx listens on more than loopback (websockets_listen is 80).",
+    ),
     "folder": ({"websockets_src": "/nonexistent"}, "there is no folder /nonexistent on the control node."),
-    "secret": ({"websockets_secrets": {"TOKEN": ["hunter2"]}}, "websockets_secrets is {'TOKEN': '(hidden)'}: quote it"),
-    "header": ({"websockets_gate_headers": {"X-Token": "hunter2\n"}}, "a header's value is a string on one line."),
+    "secret": (
+        {"websockets_secrets": {"TOKEN": ["hunter2"]}},
+        "websockets_secrets is {'TOKEN': '(hidden)'}: use a string or a number",
+    ),
+    "header": ({"websockets_gate_headers": {"X-Token": "hunter2\n"}}, "use a string on one line as a header's value."),
     "repository": (
         {"websockets_repo": "http://hunter2@127.0.0.1:9/app.git", "websockets_src": ""},
         "websockets_repo is 'http://***@127.0.0.1:9/app.git': git cannot read it",
@@ -30,12 +36,12 @@ CASES = {
         {"websockets_numprocs": 0, "websockets_user": "root"},
         "websockets_user is 'root': the app must not run as root; name a user of its own.\nwebsockets_numprocs is '0'",
     ),
-    # Only the host knows these.
-    "port": ({}, " listens there already; use another port, or stop it."),
-    "python": ({"websockets_python": "/nonexistent/python"}, "there is no Python >= 3.9 there on the host"),
+    # These depend on the host.
+    "port": ({}, " listens there already; use another address or port, or free this one."),
+    "python": ({"websockets_python": "/nonexistent/python"}, "the host has no Python >= 3.9 at this path"),
 }
 
-# What Ansible itself finds, by the role's argument specs, before the first task.
+# Ansible itself finds these by the role's argument specs, before the first task.
 TYPES = {
     "undefined": ({"websockets_server_name": ["{{ nowhere }}"]}, "'nowhere' is undefined"),
     "text": (
@@ -62,20 +68,20 @@ PLAYS = """
 
 
 def places():
-    """Return all that a deploy would make on a host, with its inode and time."""
+    """Return the files that a deploy would make on a host, with their inodes and times."""
     tops = [
         *("/srv/websockets", "/run/websockets", "/run/websockets.lock", "/var/log/websockets"),
         *("/etc/nginx", "/etc/supervisor", "/etc/tmpfiles.d", "/etc/init.d", "/etc/systemd/system", "/etc/passwd"),
     ]
     found = [Path(top) for top in tops if os.path.lexists(top)]
     found += [path for top in found if top.is_dir() for path in top.rglob("*")]
-    # Sockets and logs of what runs here change by themselves.
+    # Sockets and logs of running programs change by themselves.
     return {path: (path.lstat().st_ino, path.lstat().st_ctime_ns) for path in found if path.suffix in ("", ".conf")}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, free_port):
-    """One ansible-playbook for all cases. A check: should the plan let one pass, this machine is still not deployed to."""
+    """Run ansible-playbook once for all cases, in check mode: it deploys nothing even if the plan accepts a case."""
     folder = tmp_path_factory.mktemp("preflight")
     with socket.create_server(("127.0.0.1", 0)) as mine:
         free = free_port()
@@ -104,7 +110,7 @@ def run(tmp_path_factory, free_port):
         }
         (folder / "inventory.json").write_text(json.dumps(inventory))
         (folder / "plays.yml").write_text(PLAYS)
-        (folder / "ansible.cfg").touch()  # nobody's settings
+        (folder / "ansible.cfg").touch()  # without settings, so that Ansible reads none of the user's
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
             "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
@@ -159,7 +165,7 @@ def test_nothing_has_been_touched(run):
     recap = dict(re.findall(r"(?m)^(\w+) +: (ok=.*)$", run.stdout))
     for case in CASES | TYPES:
         assert re.search(r"changed=0 +unreachable=0 +failed=1 ", recap[case]), recap[case]
-    # The plan is the last task of all: no file of the role comes before it.
+    # The plan is the last task that has run.
     assert run.stdout.rsplit("\nTASK [", 1)[1].startswith(
         "websockets.deploy.websockets : Check the inputs, look at the host and plan the release]"
     )

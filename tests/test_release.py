@@ -1,4 +1,4 @@
-"""The release: the same id for the same processes, another one for others; names and links on the host."""
+"""A release: its id, which is the same for the same processes only, and its names and links on the host."""
 
 import os
 import re
@@ -41,7 +41,7 @@ OTHER_PROCESSES = {
     "numprocs": {"numprocs": 5},
     "stopwaitsecs": {"stopwaitsecs": 31},
     "drain rate": {"drain_rate": 1},
-    # What they may wait for, and hold.
+    # Times and limits of the processes
     "connections": {"max_connections": 99},
     "ping interval": {"ping_interval": 21},
     "interpreter": {"python": "/opt/python/bin/python3"},
@@ -51,7 +51,7 @@ SAME_PROCESSES = {
     "gate": {"gate_path": "/x", "gate_message": "x", "gate_timeout": 1, "gate_headers": {"Cookie": "x"}},
     "drain": {"drain_timeout": 1, "drain_interval": 2, "keep_releases": 3, "rollback_to": "0123456789ab"},
     "sandbox": {"sandbox": "never"},
-    "who may connect": {
+    "access": {
         "origins": ["https://a.example"],
         "origin_required": True,
         "auth_request": "http://127.0.0.1:9000/check",
@@ -86,7 +86,7 @@ def test_the_same_processes_are_the_same_release(identity, inputs):
 
 
 def test_every_input_is_decided_about():
-    """A new input is another release, the same one, or part of its names and its files."""
+    """Each input changes the id, or does not, or is part of the release's names and files."""
     elsewhere = {"app", "src", "repo", "version"}
     decided = set().union(*OTHER_PROCESSES.values(), *SAME_PROCESSES.values(), elsewhere)
     assert {f"websockets_{name}" for name in decided} == set(read("defaults/main.yml"))
@@ -110,7 +110,7 @@ def test_what_the_role_makes_of_it_is_part_of_it():
 
 
 def test_an_upgrade_of_the_role_deploys_no_app_again(tmp_path):
-    """The ids are those of the first role that was out there."""
+    """The ids are those of the first published version of the role."""
     (tmp_path / "static").mkdir()
     (tmp_path / "static" / "a.txt").write_text("a")
     (tmp_path / "static" / "b.txt").symlink_to("a.txt")
@@ -126,8 +126,11 @@ def test_an_upgrade_of_the_role_deploys_no_app_again(tmp_path):
 
 
 def test_a_change_of_what_a_process_is_has_another_number():
-    """These templates make what files/process-1.json stands for. Whoever changes one has to say which of the two it is:
-    a process runs as before (another digest here), or not (another file, and release.PROCESS)."""
+    """files/process-1.json stands for the meaning of these templates.
+
+    If you change one of them and a process runs as before, change its digest here. If a process runs in another way, add
+    a file with the next number, and name it in release.PROCESS.
+    """
     texts = [(ROLE / "templates" / name).read_text() for name in ("program.conf.j2", "run.j2")]
     assert (release.PROCESS, release.digest(texts)) == ("files/process-1.json", "f63451bcdf74")
 
@@ -256,7 +259,7 @@ def test_point_leaves_no_moment_without_the_link(tmp_path, monkeypatch):
             seen.append(os.readlink(link))
 
         monkeypatch.setattr(release.os, name, watched)
-    # What an interrupted run has left is no obstacle.
+    # A link that an interrupted run has left does not matter.
     os.symlink("half", f"{link}.new")
     release.point(str(link), "new")
     assert seen[-1] == "new"

@@ -1,4 +1,4 @@
-"""What is on a host to go back to, what a rollback chooses, and what is removed in time."""
+"""Releases on a host: which one a rollback chooses, and which ones a deploy removes."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def base():
 
 @pytest.fixture
 def on_host(host):
-    """Put a release on the host, with its packages and its logs; live or not."""
+    """Put a release on the host, with its packages and its logs; it may be live."""
 
     def put(identity, since=None, previous="", venv="v"):
         made = Release.of("chat", identity, "ws-chat", f"{base()}/venvs/{venv}", 1)
@@ -49,7 +49,7 @@ def test_releases_are_read_with_their_history(on_host):
 
 
 def test_a_rollback_is_no_step_of_the_history(on_host):
-    """Back and back again leads further back, not round in a circle."""
+    """Two rollbacks in a row lead two releases back, not back to the first one."""
     on_host(ONE, since=100)
     made = on_host(TWO, since=200, previous=ONE)
     release.went_live(made, None)
@@ -58,7 +58,7 @@ def test_a_rollback_is_no_step_of_the_history(on_host):
     assert found.since > 200
 
 
-# Where to
+# The target of a rollback
 
 
 def go_back(on_host, **given):
@@ -96,14 +96,14 @@ def test_no_code_is_looked_at(three):
         pytest.param(THREE, "that release is live already", id="live"),
     ],
 )
-def test_a_release_to_which_nobody_can_go_back(three, given, why):
+def test_a_release_to_which_no_rollback_leads(three, given, why):
     with pytest.raises(inputs.InputError) as error:
         go_back(three, rollback_to=given)
     assert str(error.value) == f"websockets_rollback_to is '{given}': {why}; it can go back to {ONE}, {TWO}."
 
 
 def test_back_in_the_run_that_has_deployed(three):
-    """As a playbook does whose own test of the new release fails."""
+    """A playbook does so if its own test of the new release fails."""
     deployed = {"__websockets_deployed": {"chat": THREE}}
     assert go_back(three, ansible_facts=deployed) == TWO
 
@@ -133,7 +133,7 @@ def test_the_plan_of_a_removal(on_host):
     assert (planned["release"]["id"], planned["release"]["processes"]) == (ONE, [])
 
 
-# What goes in time
+# Releases that a deploy removes
 
 
 @pytest.mark.parametrize(("keep", "gone"), [(9, [FOUR]), (3, [FOUR]), (2, [ONE, FOUR]), (1, [ONE, FOUR])])
@@ -151,7 +151,7 @@ def test_prune_after_a_rollback_keeps_what_is_live(three):
     assert release.prune("chat", 1) == [TWO, FOUR]
 
 
-def test_prune_removes_packages_that_nobody_uses_and_half_built_releases(on_host):
+def test_prune_removes_unused_packages_and_half_built_releases(on_host):
     on_host(ONE, since=100, venv="old")
     on_host(TWO, since=200, previous=ONE, venv="old")
     on_host(THREE, since=300, previous=TWO, venv="new")
@@ -163,7 +163,7 @@ def test_prune_removes_packages_that_nobody_uses_and_half_built_releases(on_host
     assert sorted(os.listdir(f"{base()}/releases")) == [TWO, THREE]
 
 
-# Who is connected
+# Connected clients
 
 
 def test_connections_are_counted_by_socket(short_path):

@@ -1,4 +1,4 @@
-"""Which services are in a sandbox, what a person is told of it, and the files as systemd judges them."""
+"""Services in a sandbox, the words about it, and systemd's own check of the files."""
 
 import json
 import shutil
@@ -28,24 +28,24 @@ def both(service):
     ("choice", "host", "sandboxes", "said"),
     [
         ("auto", {}, (True, True), "nginx and supervisor"),
-        ("auto", {"init": "sysv", "sandboxes": {}}, (False, False), "none: sandboxes are systemd's, and this host has another init"),
+        ("auto", {"init": "sysv", "sandboxes": {}}, (False, False), "none: sandboxes need systemd, and this host has another init"),
         ("never", {"sandboxes": both(ON)}, (False, False), "none; websockets_sandbox is never"),
         (
             "auto",
             {"sandboxes": {"nginx": SHARED, "supervisor": NEW}},
             (False, True),
-            f"supervisor; not nginx, which has {SITE} too: websockets_sandbox=always if that may be in one",
+            f"supervisor; not nginx, which also has {SITE}: use websockets_sandbox=always if that can run in a sandbox",
         ),
         ("always", {"sandboxes": {"nginx": SHARED, "supervisor": NEW}}, (True, True), "nginx and supervisor"),
-        # Who comes later comes to a host that has one.
+        # A sandbox stays if work is added to the service later.
         ("auto", {"sandboxes": {"nginx": {**SHARED, "on": True}, "supervisor": ON}}, (True, True), "nginx and supervisor"),
         (
             "auto",
             {"sandboxes": {"nginx": {**ON, "late": True}, "supervisor": ON}},
             (True, True),
-            "nginx and supervisor; from the next start of nginx on, which cuts clients and is left to you",
+            "nginx and supervisor; in force after your next restart of nginx, which disconnects all clients",
         ),
-        # This run starts it.
+        # This run starts the services.
         (
             "auto",
             {"sandboxes": both({**ON, "late": True}), "idle_services": ["nginx", "supervisor"]},
@@ -55,13 +55,13 @@ def both(service):
     ],
     ids=["new host", "no systemd", "never", "shared", "shared, always", "later", "late", "started by this run"],
 )  # fmt: skip
-def test_a_service_is_in_a_sandbox_unless_somebody_else_needs_it(choice, host, sandboxes, said):
+def test_a_service_is_in_a_sandbox_unless_it_has_other_work(choice, host, sandboxes, said):
     assert decided(choice, **host) == (dict(zip(sandbox.SERVICES, sandboxes, strict=True)), said)
 
 
 def test_a_file_that_this_run_writes_comes_late_to_a_service_that_runs():
     file = HostFile("nginx.sandbox.conf.j2", paths.sandbox("nginx"), "0644")
-    late = "nginx and supervisor; from the next start of nginx on, which cuts clients and is left to you"
+    late = "nginx and supervisor; in force after your next restart of nginx, which disconnects all clients"
     assert plan(files=[file])["sandbox_says"] == late
     assert plan({"idle_services": ["nginx"]}, files=[file])["sandbox_says"] == "nginx and supervisor"
 
@@ -72,7 +72,7 @@ def test_never_takes_nothing_away(service):
     assert [line for line in text.splitlines() if line and not line.startswith("#")] == ["[Service]"]
 
 
-# What is here of Debian's own units.
+# The part of Debian's own units that these tests need.
 UNITS = {"nginx": "Type=forking\n", "supervisor": "KillMode=process\n"}
 
 
@@ -89,12 +89,12 @@ def test_systemd_knows_every_line(service, tmp_path):
     assert json.loads(done.stdout)
 
 
-# What is somebody else's
+# Work of a service that is not the role's
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """Have the services' configuration be files below a temporary folder."""
+    """Put the services' configuration into a temporary folder."""
     for folder in ("sites-enabled", "conf.d"):
         (tmp_path / folder).mkdir()
     monkeypatch.setattr(paths, "NGINX", str(tmp_path))
@@ -102,7 +102,7 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_debians_own_configuration_is_nobodys(nginx_folder, files):
+def test_debians_own_configuration_is_no_work(nginx_folder, files):
     shutil.copy(nginx_folder / "nginx.conf", files / "nginx.conf")
     assert neighbours.work("nginx") == []
     (files / "sites-enabled" / "default").symlink_to(nginx_folder / "sites-available" / "default")
@@ -110,13 +110,13 @@ def test_debians_own_configuration_is_nobodys(nginx_folder, files):
 
 
 @pytest.mark.parametrize("text", ["server {", "  server{", "http { server\n {}", "stream {\n}"])
-def test_a_site_of_somebody_else_is_seen(files, text):
+def test_another_site_is_seen(files, text):
     (files / "sites-enabled" / "theirs").write_text(f"{text}\n")
     assert neighbours.work("nginx") == [f"{files}/sites-enabled/theirs"]
 
 
 @pytest.mark.parametrize("kind", ["program", "fcgi-program", "eventlistener"])
-def test_a_program_of_somebody_else_is_seen(files, kind):
+def test_another_program_is_seen(files, kind):
     (files / "conf.d" / "websockets-echo-0123456789ab.conf").write_text("[program:echo-0123456789ab]\n")
     (files / "supervisord.conf").write_text("[supervisord]\n; [program:example]\n")
     assert neighbours.work("supervisor") == []

@@ -1,4 +1,4 @@
-"""The app's code: what a folder or a git revision contributes to a release, and what is refused."""
+"""The app's code: which files of a folder or a git revision are part of a release, and which are refused."""
 
 import hashlib
 import multiprocessing
@@ -13,7 +13,7 @@ from role import plan
 
 
 def write(folder, **files):
-    """Make files; ``__`` in a name is a slash, so that they can be keywords."""
+    """Make files. Names are keywords, so ``__`` stands for a slash."""
     for name, text in files.items():
         path = folder / name.replace("__", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def test_a_link_out_of_the_app_is_refused(tmp_path, place, target):
     with pytest.raises(InputError) as error:
         plan(src=str(app))
     assert str(error.value) == (
-        f"websockets_src is '{app / place}': it is a link to {target}, outside the app; copy the file."
+        f"websockets_src is '{app / place}': it is a link to {target}, outside the app's folder; copy the file."
     )
 
 
@@ -87,13 +87,17 @@ def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError) as error:
         plan(src=str(tmp_path))
-    assert str(error.value) == f"websockets_src is '{tmp_path}/pipe': it is neither a file nor a link; leave it out."
+    remedy = "it is neither a file nor a link; move it out of the app's folder."
+    assert str(error.value) == f"websockets_src is '{tmp_path}/pipe': {remedy}"
 
 
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(InputError) as error:
         plan(src=str(tmp_path), command="{venv}/bin/app {socket}")
-    assert str(error.value) == f"websockets_src is '{tmp_path}': there are no files in it."
+    assert (
+        str(error.value)
+        == f"websockets_src is '{tmp_path}': it has no files for a release; name the folder of the app."
+    )
 
 
 def test_a_folder_without_the_commands_file_is_refused(tmp_path):
@@ -126,7 +130,7 @@ def packed(tmp_path):
 
 
 def test_an_archive_brings_back_what_was_scanned(packed, tmp_path):
-    # Strangers' umask must not decide what the app can read.
+    # The umask of the control node's user must not decide what the app can read.
     with tarfile.open(packed()) as tar:
         tar.extractall(tmp_path / "out")
         assert {(member.mode, member.uid, member.uname) for member in tar if member.isreg()} == {
@@ -198,10 +202,14 @@ def test_no_requirements_at_all(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        pytest.param("-e .", "an editable requirement cannot be released; drop -e.", id="editable"),
-        pytest.param("--editable=./lib", "an editable requirement cannot be released; drop -e.", id="editable, long"),
+        pytest.param("-e .", "an editable requirement cannot be part of a release; remove -e.", id="editable"),
         pytest.param(
-            "-egit+https://x/y", "an editable requirement cannot be released; drop -e.", id="editable, no space"
+            "--editable=./lib", "an editable requirement cannot be part of a release; remove -e.", id="editable, long"
+        ),
+        pytest.param(
+            "-egit+https://x/y",
+            "an editable requirement cannot be part of a release; remove -e.",
+            id="editable, no space",
         ),
         pytest.param("-r gone.txt", "there is no gone.txt in the app's folder.", id="include missing"),
         pytest.param("-c ../limits.txt", "there is no ../limits.txt in the app's folder.", id="include outside"),
@@ -315,7 +323,10 @@ def test_a_commit_without_files(repository):
     git(repository, "commit", "-q", "--allow-empty", "-m", "empty")
     with pytest.raises(InputError) as error:
         from_git(repository, "empty", command="app {socket}")
-    assert str(error.value) == f"websockets_repo is '{repository}': there are no files in it."
+    assert (
+        str(error.value)
+        == f"websockets_repo is '{repository}': it has no files for a release; name the folder of the app."
+    )
 
 
 def test_without_git(repository, monkeypatch):
@@ -325,7 +336,7 @@ def test_without_git(repository, monkeypatch):
     assert str(error.value) == "websockets_repo needs git on the control node; install it."
 
 
-def test_the_repository_of_a_git_hook_that_deploys_is_not_ours(repository, tmp_path, monkeypatch):
+def test_the_repository_of_a_git_hook_is_not_the_apps(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "theirs"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
     monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
@@ -337,7 +348,7 @@ def test_the_repository_of_a_git_hook_that_deploys_is_not_ours(repository, tmp_p
 
 
 def test_hosts_of_one_run_check_out_at_the_same_time(repository, tmp_path):
-    """Ansible has a process per host, and all of them come here at once."""
+    """Ansible has a process for each host, and all of them call this at once."""
     cache = tmp_path / "cache"
     cache.mkdir()
     with multiprocessing.get_context("fork").Pool(6) as pool:
@@ -365,7 +376,7 @@ def test_a_checkout_that_was_interrupted_is_made_again(repository, tmp_path):
     ],
 )
 def test_a_password_in_the_address_is_not_shown(tmp_path, userinfo):
-    # Port 9 of this machine: nothing listens there, and nobody else is asked.
+    # This is port 9 of this machine, where nothing listens.
     with pytest.raises(InputError) as error:
         source.checkout(f"http://{userinfo}127.0.0.1:9/app.git", "main", str(tmp_path))
     assert "websockets_repo is 'http://***@127.0.0.1:9/app.git': git cannot read it: " in str(error.value)

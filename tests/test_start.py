@@ -1,4 +1,4 @@
-"""A release that starts under a real supervisord, from the role's own templates: the gate, and what is left if it fails."""
+"""A release starts under a real supervisord, from the role's own templates, and passes the gate or is removed."""
 
 import json
 import os
@@ -23,7 +23,7 @@ start = load("modules/start")
 drain = load("modules/drain")
 observe = load("modules/observe")
 
-# This interpreter has the websockets library: no virtual environment has to be made.
+# This interpreter has the websockets library, so the tests need no virtual environment.
 ECHO_COMMAND = f"{sys.executable} app.py {{socket}}"
 
 pytestmark = pytest.mark.usefixtures("supervisord")
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("supervisord")
 
 @pytest.fixture
 def planned(host):
-    """Put a release in place and return the plan of it; its processes run as whoever runs the tests."""
+    """Put a release in place and return its plan; its processes run as the tests' user."""
 
     def put(code=None, **inputs):
         folder = ECHO
@@ -96,7 +96,7 @@ def test_every_process_answers_on_its_own_socket(planned, start_module):
     assert len(set(pids(made))) == 3
 
 
-def test_nginxs_group_and_nobody_else_may_connect(planned, start_module):
+def test_only_nginxs_group_may_connect(planned, start_module):
     made = planned()
     start_module(made)
     folder = os.stat(made["release"]["sockets"])
@@ -113,7 +113,7 @@ def test_a_second_start_changes_nothing(planned, start_module):
     assert pids(made) == before
 
 
-def test_a_process_that_somebody_has_stopped_is_started(planned, start_module):
+def test_a_stopped_process_is_started(planned, start_module):
     made = planned()
     start_module(made)
     Supervisor().call("stopProcess", f"{made['release']['program']}:echo_01", True)
@@ -152,13 +152,13 @@ def test_a_process_that_dies_comes_back(planned, start_module, eventually):
 
 
 def test_processes_go_with_a_supervisord_that_is_killed(planned, start_module, supervisord, eventually):
-    """Otherwise the next supervisord would start a second set beside them, on the same sockets."""
+    """Otherwise the next supervisord would start more processes on the same sockets."""
     made = planned()
     start_module(made)
     alive = pids(made)
     with unix_connect(made["release"]["processes"][0]["socket"]) as client:
         supervisord.kill()
-        # They end as they would by a deploy: no client is cut off without a close frame.
+        # They end as in a deploy: every client gets a close frame.
         with pytest.raises(ConnectionClosed):
             client.recv(timeout=10)
         assert client.close_code in (1001, 1012)
@@ -170,21 +170,21 @@ def test_processes_go_with_a_supervisord_that_is_killed(planned, start_module, s
     eventually(all_ended)
 
 
-# What the next run sees of it
+# What the next run sees
 
 
 def serves(made, minfds=256):
     return observe.serves(from_dict(Release, made["release"]), minfds, from_dict(Probe, made["probe"]), {})
 
 
-def test_a_release_that_runs_is_seen_to(planned, start_module):
+def test_a_release_that_runs_is_seen(planned, start_module):
     made = planned()
     assert not serves(made)
     start_module(made)
     assert serves(made)
 
 
-def test_a_process_that_somebody_has_stopped_is_seen(planned, start_module):
+def test_a_stopped_process_is_seen(planned, start_module):
     made = planned()
     start_module(made)
     Supervisor().call("stopProcess", f"{made['release']['program']}:echo_01", True)
@@ -200,7 +200,7 @@ def test_a_process_that_hangs_is_seen(planned, start_module):
     try:
         assert not serves(made)
     finally:
-        os.kill(hanging, signal.SIGCONT)  # it ends with its supervisord only if it runs
+        os.kill(hanging, signal.SIGCONT)  # only a running process ends with its supervisord
 
 
 def test_too_few_descriptors_are_seen(planned, start_module):
@@ -217,18 +217,18 @@ def test_a_supervisord_that_is_gone_is_seen(planned, start_module, supervisord):
     assert not serves(made)
 
 
-# A release that does not
+# A release that does not work
 
 HANGS = "import signal; signal.pause()"
 CRASHES = "import sys; print('first line', flush=True); sys.exit('no database')"
-# Answers, but not with the same message.
+# This app answers with another message.
 SHOUTS = f"exec(open('{ECHO}/app.py').read().replace('send(message)', 'send(message.upper())'))"
-# Only the first process works.
+# Only the first process of this app works.
 HALF = "import os\nif os.environ['SUPERVISOR_PROCESS_NAME'] != 'echo_00': raise SystemExit('second')\n" + (
     f"exec(open('{ECHO}/app.py').read())"
 )
 
-# Seconds in which an app that works is up on a machine with much else to do, and supervisord has not given up a crashing one.
+# Seconds: enough for an app to start on a busy machine, and too few for supervisord to give up an app that crashes.
 GATE = 4
 
 FAILING = {
@@ -269,12 +269,12 @@ def test_a_release_that_fails_its_gate_leaves_nothing_behind(planned, start_modu
     bad = made["release"]
     assert failed["failed"]
     assert failed["msg"].startswith(
-        f"Release {bad['id']} has not passed the gate and gets no traffic; what was serving still serves."
+        f"Release {bad['id']} has not passed the gate and gets no traffic; nginx serves what it served before."
         f" {bad['sockets']}/{why}. supervisord says "
     )
     assert re.search(f" is ({state})", failed["msg"])
     assert log in failed["msg"].splitlines()[-1]
-    # Nothing of it is left, and nobody else has noticed.
+    # Nothing of it is left, and the live release still runs.
     assert Supervisor().processes(bad["program"]) == {}
     assert release.programs("echo") == [serving["release"]["id"]]
     assert not os.path.exists(bad["sockets"])
@@ -283,7 +283,7 @@ def test_a_release_that_fails_its_gate_leaves_nothing_behind(planned, start_modu
 
 
 def test_a_crash_is_told_at_once(planned, start_module):
-    """There is no use in waiting for a process that has ended, however long the gate may take."""
+    """The gate does not wait for a process that has ended, however long its timeout is."""
     made = planned(CRASHES, gate_timeout=600)
     begun = time.monotonic()
     assert start_module(made)["failed"]
@@ -299,7 +299,7 @@ def test_a_live_release_that_does_not_answer_is_not_removed(planned, start_modul
     assert release.programs("echo") == [made["release"]["id"]]
 
 
-def test_somebody_elses_broken_file_stops_the_start_and_nothing_else(planned, start_module, host):
+def test_another_programs_broken_file_stops_the_start_and_nothing_else(planned, start_module, host):
     (host / "conf.d" / "broken.conf").write_text("[program:broken]\nnumprocs = many\ncommand = x\n")
     made = planned()
     failed = start_module(made)

@@ -1,4 +1,4 @@
-"""The client of supervisord's interface, with a real supervisord."""
+"""Calls to a real supervisord."""
 
 import dataclasses
 import os
@@ -10,7 +10,7 @@ from ansible_collections.websockets.deploy.plugins.module_utils import release, 
 from ansible_collections.websockets.deploy.plugins.module_utils.release import Release
 from ansible_collections.websockets.deploy.plugins.module_utils.supervisor import Supervisor, SupervisorError
 
-# Programs end with their supervisord, however that ends.
+# Programs end with their supervisord, even if it is killed.
 PYTHON = f"setpriv --pdeathsig KILL {sys.executable}"
 SLEEP = f"{PYTHON} -c 'import signal; signal.pause()'"
 
@@ -36,7 +36,7 @@ def program(host):
 
 @pytest.fixture
 def running(supervisord, program):
-    """A supervisord that runs somebody else's program, ``theirs``."""
+    """A supervisord that runs another program, ``theirs``."""
     program("theirs")
     client = Supervisor()
     client.add("theirs")
@@ -51,7 +51,7 @@ def as_release(name, path, sockets):
     return dataclasses.replace(Release.of(name, "0"), program=name, program_file=str(path), sockets=str(sockets))
 
 
-def test_nobody_answers(host):
+def test_a_supervisord_that_does_not_answer(host):
     with pytest.raises(
         SupervisorError, match=rf"^supervisord does not answer at {host}/supervisor.sock \(.*No such file"
     ):
@@ -75,7 +75,7 @@ def test_add_leaves_other_programs_alone_changed_or_not(running, program):
     program("mine")
     running.add("mine")
     assert pids(running, "theirs") == before
-    assert running.processes("new") == {}, "somebody else decides when that starts"
+    assert running.processes("new") == {}, "the role starts only its own programs"
 
 
 def test_add_of_what_supervisord_does_not_find(running):
@@ -109,7 +109,7 @@ def test_retire_ends_a_program_and_removes_what_it_had(running, program, host):
 
 
 def test_retire_stops_one_process_after_the_other(running, program, host, eventually):
-    """All at once, all clients would come back at once."""
+    """If all processes stopped at once, all clients would reconnect at once."""
     log = host / "stops"
     stop = f"open('{log}', 'a').write('%s %s\\n' % (word, __import__('os').environ['SUPERVISOR_PROCESS_NAME']))"
     code = (
@@ -165,7 +165,7 @@ def test_the_hard_limit_is_not_lowered(running, supervisord):
 
 
 def test_the_release_that_gets_no_traffic_is_found_by_its_file(running, host):
-    """What the module drain retires is what supervisord has files of."""
+    """The module drain finds the releases to stop by their files in Supervisor's folder."""
     (host / "conf.d" / "websockets-chat-0123456789ab.conf").write_text(
         f"[program:chat-0123456789ab]\ncommand = {SLEEP}\n"
     )

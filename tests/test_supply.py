@@ -1,4 +1,4 @@
-"""What is installed is what was locked."""
+"""pip installs exactly what the lock files name."""
 
 import subprocess
 

@@ -39,7 +39,7 @@ INPUTS = {
     "IPv6": {"listen": "[::]:18080", "tls": "none"},
     "long timeouts": {"ping_interval": 86399, "proxy_timeout": 86400, "stopwaitsecs": 86400},
 }
-# What another app that was there first has at the same address.
+# What an earlier app has at the same address.
 BESIDE = {"listens": {"127.0.0.1:8080": {"options": True, "default": True, "speaks": "plain HTTP"}}}
 every_input = pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
 
@@ -53,7 +53,7 @@ def test_nginx_takes_the_site(nginx_folder, inputs):
     connections = planned["sizes"]["worker_connections"]
     tuned = nginx.tune(nginx.read(paths.NGINX_MAIN), connections, connections)
     words = nginx.test({paths.NGINX_MAIN: tuned, **nginx_files(planned, nginx_folder)})
-    # A warning here would be in everybody's log; how many files the machine allows is the machine's matter.
+    # nginx would write a warning to each host's log. Only the warning about this machine's open files does not count.
     warnings = [line for line in words.splitlines() if "[warn]" in line and "RLIMIT_NOFILE" not in line]
     assert [line for line in warnings if "open file resource limit" not in line] == []
 
@@ -97,7 +97,7 @@ def options(tmp_path, monkeypatch):
             (folder / f"{name}.conf").write_text(text)
         main = tmp_path / "supervisord.conf"
         main.write_text(f"[supervisord]\nlogfile={tmp_path}/log\nminfds=1024\n[include]\nfiles = {folder}/*.conf\n")
-        # Supervisor wants the folders of logs to be there already; here is no host.
+        # Supervisor requires that the folders of logs exist, but this is no host.
         monkeypatch.setattr("supervisor.datatypes.existing_dirpath", lambda path: path)
         parsed = ServerOptions()
         parsed.realize(["-c", str(main)])
@@ -108,7 +108,7 @@ def options(tmp_path, monkeypatch):
 
 @pytest.fixture
 def users(monkeypatch):
-    """Supervisor looks up the user of a program; this one has not been made."""
+    """Supervisor looks up the user of a program, which does not exist here."""
     made = {}
     monkeypatch.setattr("supervisor.options.name_to_uid", lambda name: made.setdefault(name, len(made) + 5000))
     return made
@@ -152,7 +152,7 @@ def test_supervisor_reads_the_program_as_it_is_meant(options, users, inputs):
 
 @pytest.mark.parametrize("template", ["program.conf.j2", "supervisord.conf.j2"])
 def test_supervisor_knows_every_option(template):
-    """It accepts misspelt names silently: each one has to be in its own source."""
+    """Supervisor accepts misspelt options silently, so each option has to be in its source."""
     import supervisor.options
 
     source = Path(supervisor.options.__file__).read_text()
@@ -162,7 +162,7 @@ def test_supervisor_knows_every_option(template):
 
 @pytest.mark.parametrize("debians", [1024, 100000], ids=["more than Debian's", "never less than the host has"])
 def test_minfds_counts_although_it_is_in_an_included_file(options, debians):
-    """Debian's file sets it as well."""
+    """Debian's own file sets minfds too."""
     planned = plan({"minfds": debians}, max_connections=4096)
     assert options(websockets=render("supervisord.conf.j2", planned)).minfds == max(4352, debians)
 
@@ -175,7 +175,7 @@ def test_supervisor_reads_two_apps_and_the_hosts_file_together(options, users):
 
 # The script that starts a process, run by the real /bin/sh
 
-# What shells, Ansible, Supervisor and this role would each like to make something else of.
+# Texts that mean something to a shell, Ansible, Supervisor or this role.
 NASTY = [
     *(
         "'",
@@ -227,10 +227,10 @@ hypothesis_settings = settings(max_examples=40, suppress_health_check=[HealthChe
 
 @pytest.fixture
 def process(host):
-    """Run the script of a release for its process echo_01, and return what it has written, split at zero bytes."""
+    """Run the script of a release for its process echo_01; return its output, split at zero bytes."""
 
     def run(environment=None, secrets=None, command="/usr/bin/env -0", **inputs):
-        # Values that a person has marked as !unsafe, or that come from a vault, are not templates; neither are these.
+        # Values marked as !unsafe, or from a vault, are no templates. These are none either.
         planned = plan(
             command="x {socket}", user="nobody-yet", secrets=secrets or {}, environment=environment or {}, **inputs
         )
@@ -240,7 +240,7 @@ def process(host):
         caller = {"PATH": os.environ["PATH"], "SUPERVISOR_PROCESS_NAME": "echo_01", "SUPERVISOR_ENABLED": "1"}
         done = subprocess.run(["/bin/sh", script], env=caller, cwd=host, capture_output=True, check=True)
         assert done.stderr == b""
-        # What the script leaves out in turn: a shell may add PWD, OLDPWD, SHLVL and _.
+        # A shell may add PWD, OLDPWD, SHLVL and _.
         words = done.stdout.decode().removesuffix("\0").split("\0")
         return SimpleNamespace(release=planned["release"], words=words)
 
@@ -309,7 +309,7 @@ def test_the_folder_of_the_sockets_is_made_after_a_reboot(process, host):
 
 @pytest.mark.parametrize("name", ["PATH", "socket", "IFS", "HOME", "LD_LIBRARY_PATH", "ENV", "LC_ALL", "PS4"])
 def test_a_variable_of_the_app_does_not_change_how_it_is_started(process, name):
-    """The script's own words and commands are not the app's."""
+    """The script's variables and commands are its own, not the app's."""
     done = process({name: "/x"}, command="/usr/bin/printf '%s\\0' {socket}")
     assert done.words == [f"{done.release['sockets']}/echo_01.sock"]
     assert environment_of(process({name: "/x"}))[name] == "/x"
@@ -339,7 +339,7 @@ def test_the_init_script_is_one_for_the_real_shell(tmp_path):
     script = tmp_path / "websockets-tmpfiles"
     script.write_text(render("websockets-tmpfiles.init.j2", plan()))
     assert subprocess.run(["/bin/sh", script, "nonsense"], capture_output=True).returncode == 2
-    # insserv and systemd read its head.
+    # insserv and systemd read its header.
     assert re.search(r"(?m)^# Provides: +websockets-tmpfiles$", script.read_text())
 
 
@@ -348,13 +348,13 @@ def test_every_file_says_who_writes_it(template):
     assert "Ansible managed" in "".join(render(template, plan()).splitlines()[:2])
 
 
-# Nothing that is accepted becomes a directive
+# No accepted value becomes a directive
 
 LEXER = re.compile(r"""#[^\n]*|"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|([;{}])|((?:\\.|\$\{|[^\s;{])+)""", re.S)
 
 
 def directives(text):
-    """Return nginx's configuration in words, as nginx splits it (ngx_conf_read_token)."""
+    """Return the tokens of nginx's configuration, as nginx splits it (ngx_conf_read_token)."""
     found, words = [], []
     for match in LEXER.finditer(text):
         double, single, end, plain = match.groups()
@@ -367,7 +367,7 @@ def directives(text):
     return found
 
 
-# Values that are right, or nearly so: with something put into them that nginx, Supervisor or Ansible would make its own of.
+# Good values, some with an insertion that means something to nginx, Supervisor or Ansible.
 PUT_IN = st.sampled_from(
     [*NASTY, "*", ".", "-", "_", ":", "/", "//", "[", "]", "@", ",", "0", "default", "include", "~", "~*"]
 )
@@ -393,10 +393,10 @@ AUTHORIZERS = nearly("http://127.0.0.1:9000/check", "http://[::1]/a?b=c&d=%20")
 CERTIFICATES = nearly("/etc/ssl/a.example.pem", "/srv/a@b/c+d_e-1")
 
 
-# What has to stay the same however the values are spelt: the directives' names, for values that are right.
+# Names of the directives, from good values: other accepted values must not change them.
 RIGHT = {
     "defaults": {},
-    "who may connect": {
+    "access": {
         "server_name": ["a.example"],
         "origins": ["https://a.example"],
         "trusted_proxies": ["192.0.2.1"],
@@ -420,7 +420,7 @@ def usual(kind):
 
 
 def accepted(**inputs):
-    """Return the plan of these inputs, None if they are refused."""
+    """Return the plan of these inputs, None if the role refuses them."""
     try:
         return plan(**inputs)
     except InputError:
@@ -431,14 +431,14 @@ def accepted(**inputs):
 @given(name=NAMES, origin=ORIGINS, proxy=PROXIES)
 def test_nginx_reads_names_origins_and_proxies_as_they_are_meant(nginx_folder, name, origin, proxy):
     given = {"server_name": [name], "origins": [origin], "trusted_proxies": [proxy]}
-    right = dict(RIGHT["who may connect"])
+    right = dict(RIGHT["access"])
     for variable in given:
         planned = accepted(**right | {variable: given[variable]})
         if planned:
             right[variable] = given[variable]
     planned = plan(**right)
     found = directives(render("site.conf.j2", planned))
-    assert names(found) == usual("who may connect")
+    assert names(found) == usual("access")
     assert ["server_name", *right["server_name"]] in found
     assert ["if", "($http_origin", "=", *right["origins"], ")"] in found
     assert ["set_real_ip_from", *right["trusted_proxies"]] in found

@@ -1,4 +1,4 @@
-"""Certificates: what is accepted of one, what is made, and what nginx does with it."""
+"""Certificates: which ones the role accepts, which ones it makes, and how nginx serves them."""
 
 import dataclasses
 import datetime
@@ -36,7 +36,7 @@ def pem(key, password=None):
 
 
 def certificate(key, names=NAMES, since=NOW - DAY, until=NOW + 90 * DAY, issuer=None, alternatives=True, ca=False):
-    """Return a certificate; ``issuer`` is (name, key), its own without one."""
+    """Return a certificate; ``issuer`` is (name, key), by default its own."""
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
     by, signer = issuer or (subject, key)
     builder = x509.CertificateBuilder(by, subject, key.public_key(), 1, since, until)
@@ -78,8 +78,8 @@ def test_a_wildcard_covers_its_names(examine):
 
 REFUSED = {
     "nothing there": (None, "", "certificate", "it cannot be read on the host (No such file or directory)."),
-    "no certificate": (pem(KEYS["host"]), pem(KEYS["host"]), "certificate", "there is no certificate in PEM in it"),
-    "no key": (OWN, OWN, "key", "there is no private key in PEM in it"),
+    "no certificate": (pem(KEYS["host"]), pem(KEYS["host"]), "certificate", "it has no certificate in PEM"),
+    "no key": (OWN, OWN, "key", "it has no private key in PEM"),
     "key of another": (OWN, pem(KEYS["other"]), "key", "it is not the key of the first certificate."),
     "chain upside down": (MIDDLES + ISSUED, pem(KEYS["host"]), "key", "it is not the key of the first certificate."),
     "chain of another": (
@@ -152,16 +152,18 @@ def test_the_host_refuses_a_key_that_everybody_can_read(tmp_path):
     key.write_text(pem(KEYS["host"]))
     wanted = Certificate("files", str(certificate_), str(key), NAMES)
     key.chmod(0o644)
-    assert observe.validity(wanted) == Validity(about="key", problem="everybody on the host can read it; make it 0600.")
+    assert observe.validity(wanted) == Validity(
+        about="key", problem="every user of the host can read it; set its mode to 0600."
+    )
     key.chmod(0o640)
     assert observe.validity(wanted).until > NOW.timestamp()
-    # Another that is got or made by the role is no input of anybody's.
+    # The role itself makes or gets the others, so they cannot be wrong inputs.
     key.unlink()
     assert observe.validity(dataclasses.replace(wanted, mode="acme")) == Validity()
 
 
 def test_status_tells_when_the_certificate_ends(nginx_folder, tmp_path):
-    """Also of a site that was not recorded yet."""
+    """It also does for a site without a record."""
     status = load("modules/status")
     given = {"tls_certificate": f"{tmp_path}/a.crt", "tls_key": f"{tmp_path}/a.key"}
     site = render("site.conf.j2", plan(tls="files", **given))
@@ -220,7 +222,7 @@ def test_clients_come_by_tls(secure, cut_over, nginx_folder, port, plain_port): 
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with connect(url, ssl=context, sock=socket.create_connection(("127.0.0.1", port))) as client:
         assert client.socket.cipher()[0].startswith("ECDHE-ECDSA-")
-    # … and are sent to it.
+    # nginx redirects plain HTTP to TLS.
     plain = http.client.HTTPConnection("127.0.0.1", plain_port)
     plain.request("GET", "/a?b=c", headers={"Host": "localhost"})
     answer = plain.getresponse()
@@ -237,7 +239,7 @@ def test_old_versions_of_tls_are_refused(secure, cut_over, port):  # noqa: F811
         context.wrap_socket(plain, server_hostname="localhost")
 
 
-def test_names_that_nobody_has_get_no_answer(secure, cut_over, port, plain_port):  # noqa: F811
+def test_names_that_no_site_has_get_no_answer(secure, cut_over, port, plain_port):  # noqa: F811
     cut_over(secure())
     assert tls.shown(("127.0.0.1", port), "localhost")
     assert tls.shown(("127.0.0.1", port), "other.example") is None
@@ -247,7 +249,7 @@ def test_names_that_nobody_has_get_no_answer(secure, cut_over, port, plain_port)
 
 
 @pytest.mark.parametrize("names", [["localhost"], ["localhost", "127.0.0.1"]], ids=["names", "an address too"])
-def test_nor_do_they_behind_the_handshake_of_another(secure, cut_over, port, names):  # noqa: F811
+def test_names_that_no_site_has_get_no_answer_behind_the_handshake_of_another(secure, cut_over, port, names):  # noqa: F811
     cut_over(secure(server_name=names))
     with socket.create_connection(("127.0.0.1", port), 10) as plain:
         client = tls.context().wrap_socket(plain, server_hostname="localhost")
@@ -255,7 +257,7 @@ def test_nor_do_they_behind_the_handshake_of_another(secure, cut_over, port, nam
         assert client.recv(4096) == b""
 
 
-def test_names_that_nobody_has_get_no_answer_without_tls(started, cut_over, port):  # noqa: F811
+def test_names_that_no_site_has_get_no_answer_without_tls(started, cut_over, port):  # noqa: F811
     cut_over(started(1))
     handshake.ask(("127.0.0.1", port), Probe())
     with pytest.raises(handshake.HandshakeError, match="closed the connection without an answer"):
@@ -263,7 +265,7 @@ def test_names_that_nobody_has_get_no_answer_without_tls(started, cut_over, port
 
 
 def test_the_app_hears_that_it_was_https(monkeypatch):
-    """At the gate as through nginx."""
+    """The app gets the same header at the gate and through nginx."""
     seen = []
     monkeypatch.setattr(handshake, "ask", lambda _address, _probe, headers: seen.append(headers))
     for inputs in ({"tls": "self-signed"}, {}):
@@ -278,7 +280,7 @@ def test_a_self_signed_certificate_is_kept_while_it_fits(secure, cut_over, nginx
     before = path.read_text(), key.read_text()
     assert cut_over(made)["changed"] is False
     assert (path.read_text(), key.read_text()) == before
-    # Another name, and one that ends soon.
+    # It has another name, or ends soon.
     assert cut_over(secure(2, server_name=["localhost", "b.example"]))["changed"] is True
     assert path.read_text() != before[0]
     for text, place in zip(tls.make(made["site"]["certificate"]["names"], 80), (path, key), strict=True):
@@ -298,7 +300,7 @@ def test_a_new_certificate_does_not_cut_a_client(secure, cut_over, nginx_folder,
     with connect(
         f"wss://localhost:{port}/", ssl=tls.context(), sock=socket.create_connection(("127.0.0.1", port))
     ) as client:
-        # Somebody else renews it, and has not told nginx.
+        # Another program renews the certificate without a reload of nginx.
         for text, ending in zip(tls.make(["localhost"]), ("crt", "key"), strict=True):
             (nginx_folder / f"a.{ending}").write_text(text)
         assert tls.shown(("127.0.0.1", port), "localhost") != tls.first(f"{nginx_folder}/a.crt")
@@ -359,12 +361,12 @@ def test_remove_takes_the_certificate_along(secure, cut_over, nginx_folder, caps
     assert not any(path.exists() for path in gone)
 
 
-# An authority; what needs one is in molecule/tls
+# An authority that cannot be reached; molecule/tls has a real one
 
 
 @pytest.fixture
 def authority(short_path, monkeypatch):
-    """A certbot that cannot reach any, and writes down what it was asked."""
+    """A certbot that cannot reach its authority, and records its arguments."""
     monkeypatch.setattr(paths, "LETSENCRYPT", f"{short_path}/letsencrypt")
     monkeypatch.setattr(paths, "WEBROOT", f"{short_path}/webroot")
     command = short_path / "bin" / "certbot"
@@ -376,14 +378,14 @@ def authority(short_path, monkeypatch):
 ACME = {"tls": "acme", "server_name": ["ws.example.com"], "acme_directory": "https://127.0.0.1:9/dir"}
 
 
-def test_without_an_authority_what_was_serving_serves(secure, started, cut_over, nginx_folder, authority, port):  # noqa: F811
+def test_without_an_authority_the_old_site_still_serves(secure, started, cut_over, nginx_folder, authority, port):  # noqa: F811
     cut_over(started(1))
     site = nginx_folder / "conf.d" / "websockets-echo.conf"
     before = site.read_text()
     done = cut_over(secure(2, **ACME))
     assert done["msg"] == (
-        "There is no certificate for ws.example.com from https://127.0.0.1:9/dir. What served before serves, and the"
-        " next run asks again. Connection refused"
+        "There is no certificate for ws.example.com from https://127.0.0.1:9/dir. nginx serves what it served before,"
+        " and the next run asks again. Connection refused"
     )
     assert "--domain ws.example.com" in authority.read_text()
     assert site.read_text() == before

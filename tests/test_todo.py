@@ -1,4 +1,4 @@
-"""What a run has seen to be as it should be, it does not do again."""
+"""A run skips each step that has nothing to do on the host."""
 
 import pytest
 from ansible_collections.websockets.deploy.plugins.module_utils.host_files import HostFile
@@ -6,7 +6,7 @@ from role import plan, render, stored
 
 VENV = plan()["release"]["venv"]
 ID = plan()["release"]["id"]
-# A host on which this release is live, and nothing else is there.
+# A host on which this release is live, without anything else.
 DEPLOYED = {
     "group": "ws-echo",
     "live": ID,

@@ -1,4 +1,4 @@
-"""What is sent to a host: only files that none of its releases has. The rest is copied there, and looked at first."""
+"""The role sends a host only the files that none of its releases has; it copies the others there and checks them."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def app(tmp_path):
 
 @pytest.fixture
 def deploy(host, app, tmp_path, capsys, monkeypatch):
-    """Have the plugin and the module put the app's release in place, without a network; return what was sent."""
+    """Have the action and the module put the app's release in place without a network; return the files that were sent."""
     monkeypatch.setattr(module, "install", lambda *_: None)
     monkeypatch.setattr(module.os, "nice", lambda _: 0)
     monkeypatch.setattr(module.os, "sync", lambda: None)
@@ -124,7 +124,7 @@ def test_code_that_changes_while_it_is_deployed_is_refused(deploy, app):
 
 
 def test_hosts_of_one_task_share_one_look_at_the_code(app, tmp_path):
-    """However many they are, and whatever happens to the folder between two batches."""
+    """All hosts share it, even if the folder changes between two batches."""
     kept = source.scan_once(str(app), str(tmp_path), "task")
     (app / "app.py").write_text("print('bye')\n")
     assert source.scan_once(str(app), str(tmp_path), "task") == kept

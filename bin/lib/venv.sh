@@ -1,21 +1,21 @@
 # shellcheck shell=sh
-# The control environment: `use_venv deploy` or `use_venv test` puts a .venv with exactly
-# requirements/<set>.txt first in PATH. Sourced, with the checkout's root as the current directory.
+# `use_venv deploy` or `use_venv test` makes a .venv with exactly requirements/<set>.txt, and puts it first in PATH.
+# Scripts source this file with the checkout's root as their current directory.
 
 use_venv() {
     if ! _venv_has "$1"; then
-        # Two runs at once: the second one waits, then finds the work done.
+        # If two runs start at once, the second one waits and then finds the venv.
         ( ! command -v flock >/dev/null || flock 9
           _venv_has "$1" || _venv_make "$1" ) 9<requirements/test.txt || exit
     fi
     VIRTUAL_ENV=$PWD/.venv
     PATH=$VIRTUAL_ENV/bin:$PATH
     export VIRTUAL_ENV PATH
-    # Ansible refuses to start in another locale, and the C of bare systems and of cron is one.
+    # Ansible starts only in a UTF-8 locale. Bare systems and cron have C.
     [ "$(locale charmap 2>/dev/null)" = UTF-8 ] || export LC_ALL=C.UTF-8
 }
 
-# The stamp is written last, so a half-made venv has none. It names the folder too: a venv cannot be moved.
+# The stamp is written last, so a half-made venv has none. It has the folder's name too, because a venv cannot be moved.
 _venv_stamp() { pwd && cat "requirements/$1.txt"; }
 _venv_is() { _venv_stamp "$1" | cmp -s - .venv/stamp && .venv/bin/python -IS -c ''; } 2>/dev/null
 
@@ -28,13 +28,13 @@ _venv_make() {
         return 1
     }
     echo "Installing requirements/$1.txt into .venv ($("$_python" --version)) ..." >&2
-    # A test set goes on top of a sound deploy set, which may be in use; anything else is made anew.
+    # A complete deploy set may be in use, so a test set is added to it. Anything else is made anew.
     if ! { [ "$1" = test ] && _venv_is deploy; }; then
         "$_python" -m venv --clear .venv || return
     fi
     rm -f .venv/stamp
-    # The lock is complete (--no-deps), with a hash of each package. A machine's pip settings stay in force, except for
-    # user installs: there are none in a venv.
+    # The lock file names every package with its hash, hence --no-deps. pip's settings on this machine stay in force,
+    # except for user installs, which a venv does not have.
     PIP_USER=0 .venv/bin/python -m pip install -q --no-deps --require-hashes --no-input --disable-pip-version-check \
         -r "requirements/$1.txt" >.venv/pip.log 2>&1 || { cat .venv/pip.log >&2; return 1; }
     _venv_stamp "$1" >.venv/stamp

@@ -381,12 +381,10 @@ def _check_neighbours(inputs: Inputs, site: Site, host: Host, problems: _Problem
             problems.add(name, f"{there.listener}; use another address or port, or free this one.", server.listen)
         speaks = "TLS" if server.tls else "plain HTTP"
         if there.speaks not in ("", speaks):
-            remedy = f"another site speaks {there.speaks} there, and nginx speaks only one of both at an address; use another port."
+            remedy = f"another site speaks {there.speaks} there, and nginx cannot speak both at one address; use another port."
             problems.add(name, remedy, server.listen)
         if there.proxy_protocol not in (None, inputs.proxy_protocol):
-            remedy = (
-                f"another site has {there.proxy_protocol} at {server.listen}, and nginx can do only one of both there"
-            )
+            remedy = f"another site has {there.proxy_protocol} at {server.listen}, and both must have the same"
             problems.add("proxy_protocol", f"{remedy}; use another port.")
 
 
