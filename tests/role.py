@@ -51,7 +51,7 @@ HOST = to_dict(
         releases={},
         venvs=[],
         programs=[],
-        surplus=False,
+        unneeded=False,
     )
 )
 

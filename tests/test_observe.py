@@ -107,7 +107,7 @@ def test_servers_of_the_other_apps_are_known(etc, recorded_too):
     }
 
 
-def others_at(app, listen):
+def at_address(app, listen):
     """Return what observe sees at an address where no program listens."""
     return to_dict(neighbours.listens(app, [listen], recorded.sites())[listen]) | {"listener": ""}
 
@@ -137,26 +137,26 @@ LISTENS = {
 def test_what_others_have_at_an_address(etc, text, seen, recorded_too):
     (etc / "nginx/conf.d/zzz.conf").write_text(text)
     put(etc, recorded_too, app="mine", listen="8080", tls="none")
-    assert others_at("mine", "0.0.0.0:8080") == seen
+    assert at_address("mine", "0.0.0.0:8080") == seen
     # Another app of the role gives the same.
     (etc / "nginx/conf.d/zzz.conf").unlink()
-    assert others_at("yours", "8080") == {**PLAIN, "options": True, "default": True}
+    assert at_address("yours", "8080") == {**PLAIN, "options": True, "default": True}
 
 
 def test_a_site_that_a_person_has_edited_is_read_again(etc):
     put(etc, True, app="mine", listen="8080", tls="none")
     site = Path(paths.site_file("mine"))
     site.write_text(site.read_text().replace("listen 8080", "listen 8081"))
-    assert others_at("yours", "8080") == NOTHING
-    assert others_at("yours", "8081") == {**PLAIN, "options": True, "default": True}
+    assert at_address("yours", "8080") == NOTHING
+    assert at_address("yours", "8081") == {**PLAIN, "options": True, "default": True}
 
 
 def test_the_first_server_answers_for_names_that_no_site_has(etc):
     """If no server of an address is default_server, nginx takes the first one: its site relies on that."""
     (etc / "nginx/conf.d/first.conf").write_text("server {\n  listen 8080;\n}\n")
-    assert others_at("mine", "8080")["default"] is True
+    assert at_address("mine", "8080")["default"] is True
     (etc / "nginx/conf.d/first.conf").rename(etc / "nginx/conf.d/zzz.conf")
-    assert others_at("mine", "8080")["default"] is False
+    assert at_address("mine", "8080")["default"] is False
 
 
 def test_the_plan_refuses_what_one_of_them_has(etc):

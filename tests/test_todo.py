@@ -45,7 +45,7 @@ def test_everything_on_a_new_host():
         ({"serves": False}, ["start"]),
         ({"live": NEW, "serves": True}, ["start", "drain"]),
         ({"programs": [NEW, ID]}, ["drain"]),
-        ({"surplus": True}, ["drain"]),
+        ({"unneeded": True}, ["drain"]),
     ],
     ids=[
         "packages",
@@ -58,7 +58,7 @@ def test_everything_on_a_new_host():
         "silent",
         "another is live",
         "another runs",
-        "surplus",
+        "unneeded",
     ],
 )
 def test_only_what_is_not_as_it_should_be(host, steps):

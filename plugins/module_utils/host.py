@@ -80,7 +80,7 @@ class Host:
     :param releases: {id: release} of the app
     :param venvs: paths of the app's complete virtual environments
     :param programs: ids of the releases that supervisord runs
-    :param surplus: whether the host has something of the app that no rollback needs
+    :param unneeded: whether the host has something of the app that no rollback needs
     """
 
     init: str
@@ -106,4 +106,4 @@ class Host:
     releases: dict[str, Stored]
     venvs: list[str]
     programs: list[str]
-    surplus: bool
+    unneeded: bool

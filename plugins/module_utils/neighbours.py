@@ -86,7 +86,7 @@ def foreign_servers(app: str) -> list[Server]:
     return found
 
 
-def others_at(listen: str, servers: list[Server]) -> Others:
+def at_address(listen: str, servers: list[Server]) -> Others:
     """Return what is at an address already.
 
     :param servers: all of nginx's servers that do not belong to this app
@@ -113,7 +113,7 @@ def listens(app: str, wanted: list[str], sites: dict[str, Site]) -> dict[str, Ot
     """
     theirs = [server for name, site in sites.items() if name != app for server in site.servers]
     servers = [*foreign_servers(app), *theirs]
-    return {listen: others_at(listen, servers) for listen in wanted}
+    return {listen: at_address(listen, servers) for listen in wanted}
 
 
 # {service: (files, the mark of work in them)}: a server of nginx's, a program of Supervisor's.

@@ -116,7 +116,7 @@ def todo(plan: Plan) -> Todo:
         return Todo(drain=True)
     live = host.live == release.id
     start = not (live and host.serves)
-    drain = not live or host.programs != [release.id] or host.surplus
+    drain = not live or host.programs != [release.id] or host.unneeded
     if plan.purpose == "rollback":
         return Todo(start=start, drain=drain)
     lacks = host.missing_packages or plan.host_files or host.stale_units or host.idle_services

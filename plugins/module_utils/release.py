@@ -264,7 +264,7 @@ def went_live(release: Release, previous: str | None) -> None:
         file.write(f"{previous}\n")
 
 
-def surplus(app: str, keep: int) -> tuple[list[str], list[str]]:
+def unneeded(app: str, keep: int) -> tuple[list[str], list[str]]:
     """Return what no rollback needs, as ids of releases and as paths.
 
     It is the releases beyond the newest ``keep``, the releases that have never been live, and their packages and logs.
@@ -284,8 +284,8 @@ def surplus(app: str, keep: int) -> tuple[list[str], list[str]]:
 
 
 def prune(app: str, keep: int) -> list[str]:
-    """Remove what :func:`surplus` returns; return the ids of the removed releases."""
-    ids, gone = surplus(app, keep)
+    """Remove what :func:`unneeded` returns; return the ids of the removed releases."""
+    ids, gone = unneeded(app, keep)
     for path in gone:
         if os.path.isdir(path):
             shutil.rmtree(path)

@@ -206,7 +206,7 @@ def observe(given: dict[str, Any]) -> Host:
         releases=stored,
         venvs=releases.venvs(app),
         programs=releases.programs(app),
-        surplus=bool(releases.surplus(app, given["keep_releases"])[1]),
+        unneeded=bool(releases.unneeded(app, given["keep_releases"])[1]),
     )
 
 
