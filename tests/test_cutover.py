@@ -262,7 +262,7 @@ def test_a_reload_that_nginx_cannot_do_is_an_error(running_nginx, nginx_folder):
         text = f"server {{ listen 127.0.0.1:{taken.getsockname()[1]}; }}\n"
         nginx.write({f"{nginx_folder}/conf.d/a.conf": text})
         nginx.test({})
-        with pytest.raises(nginx.NginxError, match="nginx goes on with its old configuration"):
+        with pytest.raises(nginx.NginxError, match="nginx still works with its old configuration"):
             nginx.reload(timeout=0.5)
 
 

@@ -273,6 +273,7 @@ def main() -> None:
 
 
 def cut_over(module: AnsibleModule) -> None:
+    """Do one cut-over and exit the module; in check mode, only show what would change."""
     this = CutOver(module)
     this.compare()
     this.test()

@@ -158,6 +158,7 @@ def main() -> None:
 
 
 def start_and_gate(module: AnsibleModule, release: Release, probe: Probe, headers: Mapping[str, object]) -> None:
+    """Start the release, wait for the gate, and exit the module; stop a new release that fails."""
     supervisor = Supervisor()
     live = releases.live_id(release.app) == release.id
     try:
