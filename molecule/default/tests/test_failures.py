@@ -1,4 +1,4 @@
-"""Deploys that cannot succeed: what was serving still serves, and the error says why."""
+"""Deploys that cannot succeed: nginx serves what it served before, and the error says why."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_package_with_another_hash_is_not_installed(host, deploy, unharmed, tmp_
     (tmp_path / "requirements.txt").write_text(f"websockets==17.4 --hash=sha256:{'0' * 64}\n")
     failed = deploy(websockets_src=str(tmp_path))
     assert failed.returncode != 0
-    assert "what was serving still serves" in failed.stdout
+    assert "nginx serves what it served before" in failed.stdout
     assert "THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE" in failed.stdout
     assert host.check_output("ls -d /srv/websockets/echo/venvs/*/.complete") == venvs
 

@@ -65,7 +65,7 @@ def fates(load, deploy, version, echo, left_over):
 def test_person_is_told_which_socket_and_why(fates, kind):
     run = fates.of[kind].run
     assert run.returncode != 0
-    assert "has not passed the gate and gets no traffic; what was serving still serves" in run.stdout
+    assert "has not passed the gate and gets no traffic; nginx serves what it served before" in run.stdout
     for words in KINDS[kind][1]:
         assert words in run.stdout
 
