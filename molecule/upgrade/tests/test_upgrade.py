@@ -3,6 +3,7 @@
 The tests are the steps of one story, in this order, and each play goes to all hosts at once.
 """
 
+import asyncio
 import os
 import pathlib
 import re
@@ -12,7 +13,7 @@ import subprocess
 import pytest
 import testinfra
 import yaml
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 
 SCENARIO = pathlib.Path(__file__).parents[1]
 PROJECT = SCENARIO.parents[1]
@@ -85,9 +86,14 @@ def serves(host, port=8080, certificate=None):
     """Tell whether a message comes back from the app at a port of this host."""
     address = host.check_output("hostname -I").split()[0]
     tls = ssl.create_default_context(cadata=certificate) if certificate else None
-    with connect(f"{'wss' if tls else 'ws'}://localhost:{port}/", address=(address, port), ssl=tls) as websocket:
-        websocket.send("still there?")
-        return websocket.recv(timeout=10) == "still there?"
+
+    async def session():
+        # The client of websockets.sync reads and writes a TLS connection in two threads, and misses the answer at times.
+        async with connect(f"{'wss' if tls else 'ws'}://localhost:{port}/", host=address, ssl=tls) as websocket:
+            await websocket.send("still there?")
+            return await websocket.recv() == "still there?"
+
+    return asyncio.run(session())
 
 
 def test_a_host_of_the_older_commit_does_not_notice_the_collection(hosts, older, elsewhere):
