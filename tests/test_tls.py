@@ -21,8 +21,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from role import challenge, load, plan, render
+from talk import connected
 from test_cutover import cut_over, cutover, port, remove, running_nginx, started  # noqa: F401  fixtures, and two modules
-from websockets.sync.client import connect
 
 NAMES = ["a.example", "b.example"]
 NOW = datetime.datetime.now(datetime.UTC)
@@ -214,14 +214,13 @@ def test_clients_come_by_tls(secure, cut_over, nginx_folder, port, plain_port): 
     assert (stat.S_IMODE(key.stat().st_mode), key.stat().st_uid) == (0o600, os.getuid())
     assert "PRIVATE KEY-----" not in json.dumps(done)
     url, context = f"wss://localhost:{port}/", trusting(path)
-    with connect(url, ssl=context, sock=socket.create_connection(("127.0.0.1", port))) as client:
-        client.send("hello")
-        assert client.recv() == "hello"
-        assert client.response.headers["Strict-Transport-Security"] == "max-age=5"
-        assert client.socket.version() == "TLSv1.3"
+    with connected(url, ssl=context, host="127.0.0.1") as client:
+        assert client.echo("hello") == "hello"
+        assert client.websocket.response.headers["Strict-Transport-Security"] == "max-age=5"
+        assert client.tls.version() == "TLSv1.3"
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with connect(url, ssl=context, sock=socket.create_connection(("127.0.0.1", port))) as client:
-        assert client.socket.cipher()[0].startswith("ECDHE-ECDSA-")
+    with connected(url, ssl=context, host="127.0.0.1") as client:
+        assert client.tls.cipher()[0].startswith("ECDHE-ECDSA-")
     # nginx redirects plain HTTP to TLS.
     plain = http.client.HTTPConnection("127.0.0.1", plain_port)
     plain.request("GET", "/a?b=c", headers={"Host": "localhost"})
@@ -297,17 +296,14 @@ def test_a_new_certificate_does_not_cut_a_client(secure, cut_over, nginx_folder,
     for text, ending in zip(tls.make(["localhost"]), ("crt", "key"), strict=True):
         (nginx_folder / f"a.{ending}").write_text(text)
     cut_over(made)
-    with connect(
-        f"wss://localhost:{port}/", ssl=tls.context(), sock=socket.create_connection(("127.0.0.1", port))
-    ) as client:
+    with connected(f"wss://localhost:{port}/", ssl=tls.context(), host="127.0.0.1") as client:
         # Another program renews the certificate without a reload of nginx.
         for text, ending in zip(tls.make(["localhost"]), ("crt", "key"), strict=True):
             (nginx_folder / f"a.{ending}").write_text(text)
         assert tls.shown(("127.0.0.1", port), "localhost") != tls.first(f"{nginx_folder}/a.crt")
         assert cut_over(made)["changed"] is True
         assert tls.shown(("127.0.0.1", port), "localhost") == tls.first(f"{nginx_folder}/a.crt")
-        client.send("still here")
-        assert client.recv() == "still here"
+        assert client.echo("still here") == "still here"
     assert cut_over(made)["changed"] is False
 
 

@@ -3,9 +3,11 @@
 import datetime
 import hashlib
 import http.client
+import pathlib
 import re
 import socket
 import ssl
+import sys
 import time
 
 import pytest
@@ -13,7 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.exceptions import InvalidHandshake
-from websockets.sync.client import connect
+
+sys.path.append(str(pathlib.Path(__file__).parents[3] / "tests"))
+from talk import connected
 
 NAME = "ws.example.test"
 LIVE = "/etc/letsencrypt/live/websockets-echo"
@@ -35,7 +39,7 @@ def trust(host):
 @pytest.fixture
 def open_websocket(address, trust):
     def run(name=NAME, context=trust):
-        return connect(f"wss://{name}/", ssl=context, sock=socket.create_connection((address, 443)))
+        return connected(f"wss://{name}/", ssl=context, host=address)
 
     return run
 
@@ -48,15 +52,14 @@ def shown(address, name=NAME):
         return hashlib.sha256(secure.getpeercert(binary_form=True)).hexdigest()
 
 
-def says(websocket, text):
-    websocket.send(text)
-    return websocket.recv(timeout=10) == text
+def says(client, text):
+    return client.echo(text) == text
 
 
 def test_a_client_that_trusts_the_authority_comes_in(open_websocket):
-    with open_websocket() as websocket:
-        assert says(websocket, "hello")
-        assert websocket.response.headers["Strict-Transport-Security"] == "max-age=63072000"
+    with open_websocket() as client:
+        assert says(client, "hello")
+        assert client.websocket.response.headers["Strict-Transport-Security"] == "max-age=63072000"
 
 
 def test_only_root_reads_the_key(host):
