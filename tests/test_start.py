@@ -273,7 +273,8 @@ def test_a_release_that_fails_its_gate_leaves_nothing_behind(planned, start_modu
         f" {bad['sockets']}/{why}. supervisord says "
     )
     assert re.search(f" is ({state})", failed["msg"])
-    assert log in failed["msg"].splitlines()[-1]
+    # The gate's last try may have begun just then.
+    assert any(log in line for line in failed["msg"].splitlines()[-3:])
     # Nothing of it is left, and the live release still runs.
     assert Supervisor().processes(bad["program"]) == {}
     assert release.programs("echo") == [serving["release"]["id"]]
