@@ -1,7 +1,10 @@
-"""Measure how long a deploy takes with this version and an earlier one: ``versions.py INVENTORY ROUNDS COMMIT``.
+"""How long a deploy takes with this version and with an earlier commit.
 
-Both deploy the same app to the same host, and take turns: a run with nothing to do, one of new code, and a rollback.
-bin/benchmark does not run this; engine.py and hosts.py of this folder and molecule/ make a host for it.
+    .venv/bin/python molecule/hosts/engine.py .venv/bin/python benchmarks/versions.py COMMIT [ROUNDS]
+
+It makes a host. The earlier version deploys to it first. Then both deploy the same app, in turn: a run with nothing to do,
+one of new code, and a rollback. It prints the medians: seconds, CPU seconds on the control node, and the recap's tasks.
+bin/benchmark does not run it.
 """
 
 import pathlib
@@ -10,7 +13,10 @@ import subprocess
 import sys
 import tempfile
 
-from deploy import PROJECT, Deploy, hosts_of, median
+import hosts
+from deploy import HERE, PROJECT, Deploy, hosts_of, median
+
+STEPS = ("noop", "code", "rollback")
 
 
 def rounds(inventory, repeats, commit):
@@ -24,15 +30,16 @@ def rounds(inventory, repeats, commit):
         subprocess.run(["tar", "-x"], cwd=earlier, input=packed, check=True)
         versions = [Deploy("this", inventory, host, folder), Deploy(commit, inventory, host, folder, earlier)]
         versions[1].first()
-        for step in ("noop", "code", "rollback"):
+        for step in STEPS:
             for number in range(repeats):
                 for version in versions if number % 2 else reversed(versions):
                     yield {"step": step, "way": version.way, **getattr(version, step)()}
 
 
-def main(inventory, repeats, commit):
-    taken = list(rounds(inventory, int(repeats), commit))
-    for step in ("noop", "code", "rollback"):
+def main(commit, repeats="5"):
+    with hosts.made(HERE) as inventory:
+        taken = list(rounds(inventory, int(repeats), commit))
+    for step in STEPS:
         this, earlier = (
             {key: median(taken, key, step=step, way=way) for key in ("seconds", "cpu", "ok", "changed")}
             for way in ("this", commit)
