@@ -145,7 +145,14 @@ def build(module: AnsibleModule, release: Release) -> list[str]:
         if differing:
             return differing
         install(module, release.venv, code)
-        record = {**to_dict(release), "files": module.params["files"], "source": module.params["code"]["folder"]}
+        # The version before this one, on another control node, reads the link and the folder of the sockets by these names.
+        older = {"live": release.live_link, "run": release.runtime}
+        record = {
+            **to_dict(release),
+            **older,
+            "files": module.params["files"],
+            "source": module.params["code"]["folder"],
+        }
         group = pwd.getpwnam(release.user).pw_gid
         put(partial, "release.json", json.dumps(record, indent=1, sort_keys=True), 0o644)
         put(partial, "program.conf", module.params["program"], 0o644)
