@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.websockets.deploy.plugins.module_utils import acme, handshake, nginx, paths, recorded, tls
-from ansible_collections.websockets.deploy.plugins.module_utils.host import Validity
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
 from ansible_collections.websockets.deploy.plugins.module_utils.site import Certificate, Site
+from ansible_collections.websockets.deploy.plugins.module_utils.tls import Validity
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

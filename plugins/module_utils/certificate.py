@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import acme, handshake, nginx, paths, recorded, tls
-from .host import Validity
 from .probe import Probe
 from .site import Certificate, Site
+from .tls import Validity
 
 # A deploy replaces a self-signed certificate that has fewer days left. Nothing else replaces it.
 _RENEW_DAYS = 90

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from .release import Stored
 from .site import Others
+from .tls import Validity
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,6 @@ class Sandbox:
     on: bool
     late: bool
     neighbours: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Validity:
-    """When a certificate on the host is valid, and what is wrong with it.
-
-    :param since: when it begins, in seconds since the epoch; 0 if there is none yet
-    :param until: when it ends, in seconds since the epoch
-    :param about: ``certificate`` or ``key``: which of them has the problem
-    :param problem: why nginx cannot use it, empty if it can
-    """
-
-    since: int = 0
-    until: int = 0
-    about: str = ""
-    problem: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from . import paths
-from .host import Validity
 
 DAY = 86400
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.S)
@@ -36,6 +36,22 @@ subjectKeyIdentifier = hash
 extendedKeyUsage = serverAuth
 subjectAltName = {alternatives}
 """
+
+
+@dataclass(frozen=True)
+class Validity:
+    """When a certificate on the host is valid, and what is wrong with it.
+
+    :param since: when it begins, in seconds since the epoch; 0 if there is none yet
+    :param until: when it ends, in seconds since the epoch
+    :param about: ``certificate`` or ``key``: which of them has the problem
+    :param problem: why nginx cannot use it, empty if it can
+    """
+
+    since: int = 0
+    until: int = 0
+    about: str = ""
+    problem: str = ""
 
 
 class CertificateError(Exception):

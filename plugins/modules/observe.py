@@ -125,13 +125,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import handshake, host_files, lock, neighbours, paths, recorded, services, system, tls
 from ..module_utils import release as releases
-from ..module_utils.host import Host, Validity
+from ..module_utils.host import Host
 from ..module_utils.probe import Probe
 from ..module_utils.record import from_dict, to_dict
 from ..module_utils.release import Release
 from ..module_utils.run import Run
 from ..module_utils.site import Certificate, Site
 from ..module_utils.supervisor import DOWN, Supervisor, SupervisorError
+from ..module_utils.tls import Validity
 
 
 def validity(certificate: Certificate | None) -> Validity:
