@@ -11,6 +11,8 @@ use_venv() {
     VIRTUAL_ENV=$PWD/.venv
     PATH=$VIRTUAL_ENV/bin:$PATH
     export VIRTUAL_ENV PATH
+    # This variable would replace the path of ansible.cfg, which leads to the checkout.
+    [ -z "${ANSIBLE_COLLECTIONS_PATH-}" ] || export ANSIBLE_COLLECTIONS_PATH="$PWD/.collections:$ANSIBLE_COLLECTIONS_PATH"
     # Ansible starts only in a UTF-8 locale. Bare systems and cron have C.
     [ "$(locale charmap 2>/dev/null)" = UTF-8 ] || export LC_ALL=C.UTF-8
 }
