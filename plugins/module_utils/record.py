@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -23,9 +24,15 @@ def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
 
     :raises TypeError: if a value without a default is missing
     """
+    fields = _fields(kind)  # type: ignore[arg-type]  # a class is hashable
+    return kind(**{name: _convert(hint, values[name]) for name, hint in fields.items() if name in values})
+
+
+@functools.cache
+def _fields(kind: Any) -> dict[str, Any]:
+    """Return {field: its type}. A host has hundreds of records of a few kinds."""
     hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: _convert(hints[name], values[name]) for name in names if name in values})
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _convert(hint: Any, value: Any) -> Any:
