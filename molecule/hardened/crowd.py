@@ -1,6 +1,8 @@
 """Many clients on one host; no package is needed.
 
-``crowd.py flood ADDRESS SECONDS`` opens one WebSocket after the other as fast as it can, and closes it at once.
+``crowd.py flood ADDRESS SECONDS REFUSALS`` opens one WebSocket after the other as fast as it can, and closes it at once. It
+goes on after these seconds until it has been refused as often as that, however slow the machine is; but for two minutes at
+most.
 ``crowd.py fill ADDRESS CLIENTS PER_SOURCE`` opens as many and holds them, so many from each of 127.1.0.0, 127.1.0.1, …,
 then has one more come, the others talk, one go, and another one come in its place.
 Both print what the handshakes were answered with, as JSON.
@@ -40,9 +42,9 @@ def open_websocket(address, source=None):
     return connection, head.split()[1].decode()
 
 
-def flood(address, seconds):
+def flood(address, seconds, refusals):
     answers, start = collections.Counter(), time.monotonic()
-    while time.monotonic() < start + float(seconds):
+    while (took := time.monotonic() - start) < float(seconds) or (answers["503"] < int(refusals) and took < 120):
         connection, status = open_websocket(address)
         connection.close()
         answers[status] += 1
