@@ -29,7 +29,8 @@ ECHO = ROOT / "files" / "echo"
 HOST = to_dict(
     Host(
         init="systemd",
-        platform="debian",
+        distribution="Debian GNU/Linux 12",
+        platform="debian-12",
         python="3.13",
         missing_packages=[],
         files={},
@@ -104,7 +105,7 @@ def plan(host=None, purpose="deploy", files=(), **inputs):
     # This stands for the module observe, so the test needs no host.
     action._execute_module = lambda *_, **__: {"host": HOST | (host or {})}
     action.host_files = lambda _app: files
-    return action.make(variables, platforms={}, purpose=purpose)
+    return action.make(variables, platforms=variables["__websockets_platforms"], purpose=purpose)
 
 
 def render(template, planned, **variables):

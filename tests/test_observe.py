@@ -268,23 +268,6 @@ def test_a_systemd_that_does_not_answer_runs_no_services(tmp_path, monkeypatch):
 # The machine
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ('NAME="Debian GNU/Linux"\nID=debian\n', "debian"),
-        ('ID="ubuntu"\nID_LIKE="debian"\n', "debian"),
-        ('# a comment\nID=mint\nID_LIKE="ubuntu debian"\n', "debian"),
-        ("ID=fedora\n", ""),
-        ('ID=debian\nVERSION_ID="12"\n', "debian"),
-        ('ID=debian\nVERSION_ID="13"\n', "debian-13"),
-        ('ID=other\nVERSION_ID="13"\nID_LIKE=debian\n', "debian"),
-    ],
-)
-def test_the_platform(tmp_path, text, name):
-    (tmp_path / "os-release").write_text(text)
-    assert system.platform({"debian": {}, "debian-13": {}}, tmp_path / "os-release") == name
-
-
 def test_an_interpreter_tells_its_version():
     assert system.python_version(sys.executable) == "{}.{}".format(*sys.version_info[:2])
 

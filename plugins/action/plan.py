@@ -18,7 +18,7 @@ from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__
 
-from ..module_utils import host_files, paths, plan, release, rules, sandbox, sizing, source, tls
+from ..module_utils import host_files, paths, plan, release, rules, sandbox, sizing, source, system, tls
 from ..module_utils.host import Host
 from ..module_utils.host_files import HostFile
 from ..module_utils.inputs import PREFIX, SECRET, InputError, Inputs, problem, stop_at, unknown
@@ -38,7 +38,8 @@ class ActionModule(ActionBase):
     """The action ``plan``: it returns a :class:`Plan` as a dictionary, and a fact with the apps that this run deploys.
 
     ``purpose`` is ``deploy``, ``rollback`` (to a release that is on the host already) or ``remove`` (all releases of the
-    app). Only a deploy reads the app's code.
+    app). Only a deploy reads the app's code. ``bootstrap`` checks what a deploy can check on the control node, and the
+    host's ``os_release``: the host has no Python yet.
     """
 
     TRANSFERS_FILES = False
@@ -51,6 +52,7 @@ class ActionModule(ActionBase):
             {
                 "platforms": {"type": "dict", "required": True},
                 "purpose": {"type": "str", "choices": list(plan.PURPOSES), "required": True},
+                "os_release": {"type": "str", "default": ""},
             }
         )
         try:
@@ -59,22 +61,33 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"Nothing has been touched on this host.\n{error}") from None
         return {**result, **made, "changed": False}
 
-    def make(self, task_vars: dict[str, Any], platforms: dict[str, Any], purpose: str) -> dict[str, Any]:
+    def make(
+        self, task_vars: dict[str, Any], platforms: dict[str, Any], purpose: str, os_release: str = ""
+    ) -> dict[str, Any]:
         """Return the plan as a dictionary.
 
         :raises InputError: if the role cannot use the inputs, on this host or at all
         """
+        if purpose == "bootstrap":
+            known = system.distribution(os_release, platforms)
+            stop_at(rules.check_platform(*known, platforms))
         inputs = self._inputs(task_vars)
         stop_at(rules.check(inputs))
         site = Site.of(inputs)
         stop_at(rules.check_site(inputs, site))
-        code, found, requirements = self._code(inputs, task_vars) if purpose == "deploy" else (None, {}, "")
+        code, found, requirements = (
+            self._code(inputs, task_vars) if purpose in ("deploy", "bootstrap") else (None, {}, "")
+        )
         if site.certificate and site.certificate.given:
             stop_at(_examine(inputs, site.certificate))
+        if purpose == "bootstrap":
+            return {"warnings": rules.untested(*known, platforms)}
         run, probe = _this_run(), plan.probe_of(inputs, site)
         host = self._observe(inputs, site, task_vars, _with_packages(platforms, site), run, to_dict(probe))
+        known = host.distribution, host.platform
         deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
         try:
+            stop_at(rules.check_platform(*known, platforms))
             if purpose == "remove":
                 to_be = Release.of(inputs.app, host.live, inputs.user)
             else:
@@ -110,7 +123,8 @@ class ActionModule(ActionBase):
         if purpose == "deploy":
             made = dataclasses.replace(made, host_files=self._differing(made, task_vars))
         made = dataclasses.replace(made, sandbox_says=plan.say_sandbox(made, inputs.sandbox), todo=plan.todo(made))
-        return {**to_dict(made), "ansible_facts": {"__websockets_deployed": deployed}}
+        warnings = rules.untested(*known, platforms)
+        return {**to_dict(made), "warnings": warnings, "ansible_facts": {"__websockets_deployed": deployed}}
 
     def _inputs(self, task_vars: Mapping[str, Any]) -> Inputs:
         spec = _load_spec(task_vars["role_path"])

@@ -44,7 +44,8 @@ class Host:
     """The state of a host.
 
     :param init: ``systemd`` or ``sysv``
-    :param platform: which of the role's platforms it is, empty if the role does not know it
+    :param distribution: its name, such as ``Debian GNU/Linux 13``; empty if the host does not say it
+    :param platform: which of the role's platforms it is or is like, empty if none
     :param python: version of the app's interpreter, such as ``3.13``; empty if it cannot run an app
     :param missing_packages: Debian packages that the role has to install
     :param group: primary group of the app's user, empty if the host does not have the user
@@ -69,6 +70,7 @@ class Host:
     """
 
     init: str
+    distribution: str
     platform: str
     python: str
     missing_packages: list[str]

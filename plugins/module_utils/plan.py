@@ -14,7 +14,7 @@ from .run import Run
 from .site import Site
 from .sizing import Sizes
 
-PURPOSES = ("deploy", "rollback", "remove")
+PURPOSES = ("deploy", "rollback", "remove", "bootstrap")
 
 
 @dataclass(frozen=True)

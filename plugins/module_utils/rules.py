@@ -10,6 +10,7 @@ import ipaddress
 import re
 import shlex
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from . import sizing
 from .host import Host
@@ -350,13 +351,33 @@ def check_run(inputs: Inputs, release: Release, deployed: Mapping[str, str]) -> 
     return problems
 
 
+def check_platform(distribution: str, platform: str, platforms: Mapping[str, Any]) -> list[str]:
+    """Return a message if the role cannot serve a host of this distribution.
+
+    :param platform: which of the platforms it is or is like, empty if none
+    :param platforms: the role's platforms; those that the tests run on have a ``name``
+    """
+    if platform:
+        return []
+    name = distribution or "A distribution without os-release(5)"
+    return [f"{name} is not supported: use {_tested(platforms, 'or')}, or a distribution that is made from Debian."]
+
+
+def untested(distribution: str, platform: str, platforms: Mapping[str, Any]) -> list[str]:
+    """Return a warning if the role serves a host of this distribution without any test on one; parameters as above."""
+    if "name" in platforms[platform]:
+        return []
+    on = _tested(platforms, "and")
+    return [f"The role's tests have not run on {distribution}, only on {on}. The role treats it as Debian."]
+
+
+def _tested(platforms: Mapping[str, Any], word: str) -> str:
+    return f" {word} ".join(one["name"] for one in platforms.values() if "name" in one)
+
+
 def check_host(inputs: Inputs, site: Site, host: Host, numprocs: int) -> list[str]:
     """Return the problems that only the host can tell, if it is to run so many processes."""
     problems = _Problems(inputs)
-    if not host.platform:
-        problems.append(
-            "The role does not know the host's distribution: use Debian, or a distribution that is made from it."
-        )
     if not host.python:
         remedy = "the host has no Python >= 3.9 at this path; install it, or use /usr/bin/python3."
         problems.add("python", remedy)

@@ -6,11 +6,13 @@ import grp
 import os
 import pwd
 import resource
-import shlex
 import subprocess
 from collections.abc import Collection, Iterable
 
 from .host import Limits
+
+# The second one is for a system that has lost the first, which is a link to it (os-release(5)).
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 
 
 def init() -> str:
@@ -18,17 +20,32 @@ def init() -> str:
     return "systemd" if os.path.isdir("/run/systemd/system") else "sysv"  # sd_booted(3)
 
 
-def platform(platforms: Collection[str], path: str = "/etc/os-release") -> str:
-    """Return which of the platforms this distribution is, or is like; empty if it is like none of them.
+def os_release() -> str:
+    """Return the text of os-release(5), empty if the system has none."""
+    for path in OS_RELEASE:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except OSError:
+            continue
+    return ""
 
+
+def distribution(text: str, platforms: Collection[str]) -> tuple[str, str]:
+    """Return the name of a distribution, such as ``Ubuntu 24.04``, and which of the platforms it is or is like.
+
+    Either is empty if the text does not say it.
+
+    :param text: the text of its os-release(5)
     :param platforms: names such as ``debian-13`` or ``debian``
     """
-    with open(path, encoding="utf-8") as file:
-        pairs = [word.partition("=") for word in shlex.split(file.read(), comments=True)]
-    names = {name: value for name, _, value in pairs}
-    own = names.get("ID", "")
-    like = [f"{own}-{names.get('VERSION_ID', '')}", own, *names.get("ID_LIKE", "").split()]
-    return next((name for name in like if name in platforms), "")
+    pairs = [line.strip().partition("=") for line in text.splitlines()]
+    found = {name: value.strip("\"'") for name, _, value in pairs}
+    own, version = found.get("ID", ""), found.get("VERSION_ID", "")
+    # Only a release that is out has a version.
+    pretty = f"{found['NAME']} {version}" if version and "NAME" in found else found.get("PRETTY_NAME", own)
+    like = [f"{own}-{version}", own, *found.get("ID_LIKE", "").split()]
+    return pretty, next((name for name in like if name in platforms), "")
 
 
 def python_version(path: str) -> str:

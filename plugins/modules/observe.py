@@ -176,7 +176,8 @@ def observe(given: dict[str, Any]) -> Host:
     :param given: the module's parameters
     """
     app, site, probe = given["app"], from_dict(Site, given["site"]), from_dict(Probe, given["probe"])
-    init, platform = system.init(), system.platform(given["platforms"])
+    init = system.init()
+    distribution, platform = system.distribution(system.os_release(), given["platforms"])
     acme = site.certificate is not None and site.certificate.mode == "acme"
     units = services.units(acme) if init == "systemd" else {}
     sites, group = recorded.sites(), system.account(given["user"])
@@ -184,6 +185,7 @@ def observe(given: dict[str, Any]) -> Host:
     wanted = max(given["minfds"], minfds)
     return Host(
         init=init,
+        distribution=distribution,
         platform=platform,
         python=system.python_version(given["python"]),
         missing_packages=system.missing(given["platforms"][platform]["packages"]) if platform else [],

@@ -11,7 +11,7 @@ import yaml
 # It looks at both hosts: it has the newer testssl.sh.
 testinfra_hosts = ["ansible://debian13"]
 
-HOSTS = {"debian12": "debian", "debian13": "debian-13"}  # as __websockets_platforms calls them
+HOSTS = {"debian12": "debian-12", "debian13": "debian-13"}  # as __websockets_platforms calls them
 VARS = pathlib.Path(__file__).parents[3] / "roles/websockets/vars/main.yml"
 EXCUSED = {
     "DNS_CAArecord": "the name is in no DNS",
