@@ -22,6 +22,7 @@ SOCKET = "the app has to know its Unix socket; use {socket} here or in websocket
 ONE_LINE = "use one line with a program and its arguments."
 ENV_NAME = "use names of letters, digits and _ that do not start with a digit."
 TAKEN_NAME = "the role or Supervisor sets this name; use another."
+NO_SHELL = "the role starts the program without a shell"
 QUOTE = "use a string or a number; put anything else in quotes."
 GATE_PATH = "use a path that starts with / and has no spaces; encode other characters as %XX."
 ONE_LINE_HEADER = "use a string on one line as a header's value."
@@ -168,6 +169,15 @@ REFUSED = {
         {"command": "{venv}/bin/python main.py {socket}"},
         "websockets_command is '{venv}/bin/python main.py {socket}': there is no main.py in the app's folder"
         f" ({ECHO}), which has app.py, requirements.txt.",
+    ),
+    "a variable in front of the command": (
+        {"command": "DEBUG=1 {venv}/bin/python app.py {socket}"},
+        f"websockets_command is 'DEBUG=1 {{venv}}/bin/python app.py {{socket}}': {NO_SHELL}; put the variable DEBUG into"
+        " websockets_environment.",
+    ),
+    "exec": (
+        {"command": "exec {venv}/bin/python app.py {socket}"},
+        f"websockets_command is 'exec {{venv}}/bin/python app.py {{socket}}': {NO_SHELL}; leave exec out.",
     ),
     # The environment
     "yes in the environment": ({"environment": {"A": True}}, f"websockets_environment is {{'A': True}}: {QUOTE}"),
@@ -459,6 +469,39 @@ def test_refused(given, messages):
     assert "hunter2" not in told
 
 
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("cd data && app {socket}", "cd"),
+        ("{venv}/bin/migrate && app {socket}", "&&"),
+        ("{venv}/bin/migrate&&app {socket}", "&&"),
+        ("app {socket} | tee log", "|"),
+        ("app {socket}|tee log", "|"),
+        ("app {socket} > /tmp/log 2>&1", ">"),
+        ("app {socket} 2>&1", ">&"),
+        ("app {socket} < /dev/null", "<"),
+        ("app {socket} &", "&"),
+        ("{venv}/bin/migrate; app {socket}", ";"),
+        ("app --data $HOME/data {socket}", "$HOME"),
+        ("app --data=${HOME} {socket}", "${HOME}"),
+        ("app --workers $(nproc) {socket}", "$(nproc"),
+        ("app --workers `nproc` {socket}", "`"),
+        ("~/venv/bin/app {socket}", "~/venv/bin/app"),
+        ("app --data ~chat {socket}", "~chat"),
+        (". ./env && app {socket}", "."),
+        ("app 'a && b' && app {socket}", "&&"),
+    ],
+)
+def test_a_command_that_needs_a_shell_is_refused(command, found):
+    with pytest.raises(InputError) as error:
+        plan(command=command)
+    assert str(error.value) == (
+        f"websockets_command is {command!r}: {NO_SHELL}, and {found} means something only to a shell. Write sh -c '...'"
+        " around the whole line to have one (with exec before the last program), or quotes around what is a plain"
+        " argument."
+    )
+
+
 def test_refused_where_a_template_has_no_value():
     with pytest.raises(InputError, match=r"^websockets_server_name cannot be templated: .*'domain' is undefined"):
         plan(server_name=[trust_as_template("ws.{{ domain }}")])
@@ -573,7 +616,15 @@ ACCEPTED = {
     "a number as text": {"numprocs": "8"},
     "proxy timeout just above the ping interval": {"ping_interval": 59},
     "socket in the environment": {"command": "app", "environment": {"SOCKET": "unix:{socket}"}},
-    "braces of another meaning": {"command": """app '{"a": {"b": 1}}' {socket} ${HOME}"""},
+    "braces of another meaning": {"command": """app '{"a": {"b": 1}}' {socket}"""},
+    "a shell": {"command": "sh -c 'cd data && A=1 exec app {socket} 2>&1 | tee ~/log; echo $HOME `id`'"},
+    "a shell that starts a file": {"command": "sh -c 'exec {venv}/bin/python other.py' {socket}"},
+    "a shell, in double quotes": {"command": 'sh -c "cd \\"$HOME\\" && exec app {socket}"'},
+    "quoted and escaped characters": {"command": r"""app --filter='a|b' "x & y;" a\;b \$HOME '~' {socket}"""},
+    "characters that a shell leaves alone": {
+        "command": "app --ips=* --pattern=^x$ a~b --x=y {socket} a=b [x] # {a,b}",
+    },
+    "a variable of env": {"command": "env DEBUG=1 app {socket}"},
     "numbers in the environment": {"environment": {"A": 1, "B": 2.5, "C": ""}},
     "longest gate message": {"gate_message": "a" * 65535},
     "headers": {"gate_headers": {"Cookie": "a=b", "X-Number": 1}},

@@ -39,6 +39,11 @@ _AUTH_URL = re.compile(r"http://([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/[\w./
 _LOCATION = re.compile(r"((=|\^~) )?/[\w./~%@+-]+|= /", re.ASCII)
 # The role replaces only names of this form, so that other braces, such as JSON's, stay as they are.
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+# A part of a command that a shell would take as it is, and what a shell would act on outside such parts.
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
+_SHELL = re.compile(r"[;&|<>]+|`|\$(\{\w*\}?|[\w(@*#?$!]\w*)|(?<!\S)~\S*")
+# Commands that are in the shell itself, and that people begin a command line with.
+_BUILTINS = {".", "cd", "eval", "exec", "export", "set", "source", "ulimit", "umask", "unset"}
 
 # {input: (its smallest value, its largest value)}. nginx's limit_conn counts no further than 65535.
 RANGES = {
@@ -144,6 +149,7 @@ def _check_command(inputs: Inputs, problems: _Problems) -> None:
     if not words or re.search(r"[\x00\n]", command):
         problems.add("command", "use one line with a program and its arguments.")
         return
+    _check_shell(words[0], _QUOTED.sub("_", command), problems)
     for name in _PLACEHOLDER.findall(command):
         if name not in PLACEHOLDERS:
             known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
@@ -152,6 +158,25 @@ def _check_command(inputs: Inputs, problems: _Problems) -> None:
     if not any("{socket}" in text for text in texts):
         remedy = "the app has to know its Unix socket; use {socket} here or in websockets_environment."
         problems.add("command", remedy)
+
+
+def _check_shell(program: str, unquoted: str, problems: _Problems) -> None:
+    """Add a problem for what only a shell understands.
+
+    :param unquoted: the command, with ``_`` for all that is in quotes
+    """
+    start = "the role starts the program without a shell"
+    name, equals, _ = unquoted.split()[0].partition("=")
+    if equals and _ENVIRONMENT_NAME.fullmatch(name):
+        problems.add("command", f"{start}; put the variable {name} into websockets_environment.")
+    elif program == "exec":
+        problems.add("command", f"{start}; leave exec out.")
+    elif found := program if program in _BUILTINS else (match := _SHELL.search(unquoted)) and match[0]:
+        problems.add(
+            "command",
+            f"{start}, and {found} means something only to a shell. Write sh -c '...' around the whole line to have one"
+            " (with exec before the last program), or quotes around what is a plain argument.",
+        )
 
 
 def _check_environment(inputs: Inputs, problems: _Problems, variable: str) -> None:
@@ -323,7 +348,8 @@ def check_source(inputs: Inputs, files: Collection[str]) -> list[str]:
     if not files:
         problems.add("repo" if inputs.repo else "src", "it has no files for a release; name the folder of the app.")
     for word in shlex.split(inputs.command):
-        if word.endswith(".py") and not word.startswith(("/", "{", "-")) and word not in files:
+        # A word with a space in it is a line for a shell: sh -c 'exec python app.py'.
+        if re.fullmatch(r"[^/{-]\S*\.py", word) and word not in files:
             there = ", ".join(sorted(files)[:5])
             remedy = f"there is no {word} in the app's folder ({inputs.src or '.'}), which has {there}."
             problems.add("command", remedy)
