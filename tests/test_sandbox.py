@@ -5,12 +5,13 @@ import shutil
 import subprocess
 
 import pytest
-from ansible_collections.websockets.deploy.plugins.module_utils import neighbours, paths, sandbox
+from ansible_collections.websockets.deploy.plugins.module_utils import neighbours, paths, sandbox, system
 from ansible_collections.websockets.deploy.plugins.module_utils.host_files import HostFile
 from role import HOST, plan, render
 
-NEW = {"on": False, "late": False, "neighbours": []}
-ON = {**NEW, "on": True}
+NEW = {"on": False, "late": False, "now": False, "neighbours": []}
+ON = {**NEW, "on": True, "now": True}
+LATE = {**NEW, "on": True, "late": True}
 SITE = "/etc/nginx/sites-enabled/theirs"
 SHARED = {**NEW, "neighbours": [SITE]}
 
@@ -24,36 +25,35 @@ def both(service):
     return {"nginx": service, "supervisor": service}
 
 
+RESTART = "after the next restart, which disconnects all clients"
+BOTH = "on for nginx and supervisor"
+ALSO = f"which also has {SITE} (websockets_sandbox=always would put it in a sandbox)"
+
+
 @pytest.mark.parametrize(
     ("choice", "host", "sandboxes", "said"),
     [
-        ("auto", {}, (True, True), "nginx and supervisor"),
-        ("auto", {"init": "sysv", "sandboxes": {}}, (False, False), "none: sandboxes need systemd, and this host has another init"),
-        ("never", {"sandboxes": both(ON)}, (False, False), "none; websockets_sandbox is never"),
-        (
-            "auto",
-            {"sandboxes": {"nginx": SHARED, "supervisor": NEW}},
-            (False, True),
-            f"supervisor; not nginx, which also has {SITE}: use websockets_sandbox=always if that can run in a sandbox",
-        ),
-        ("always", {"sandboxes": {"nginx": SHARED, "supervisor": NEW}}, (True, True), "nginx and supervisor"),
+        ("auto", {}, (True, True), BOTH),
+        ("auto", {"init": "sysv", "sandboxes": {}}, (False, False), "off, because sandboxes need systemd and this host has another init"),
+        ("never", {}, (False, False), "off for nginx and supervisor, because websockets_sandbox is never"),
+        # The file of a service that was never in a sandbox may be newer than the service.
+        ("never", {"sandboxes": both({**NEW, "late": True})}, (False, False), "off for nginx and supervisor, because websockets_sandbox is never"),
+        ("never", {"sandboxes": {"nginx": ON, "supervisor": NEW}}, (False, False), f"off for nginx {RESTART}; off for supervisor, because websockets_sandbox is never"),
+        ("never", {"sandboxes": both(ON), "idle_services": ["nginx", "supervisor"]}, (False, False), "off for nginx and supervisor, because websockets_sandbox is never"),
+        ("auto", {"sandboxes": {"nginx": SHARED, "supervisor": NEW}}, (False, True), f"off for nginx, {ALSO}; on for supervisor"),
+        ("auto", {"sandboxes": both(SHARED)}, (False, False), f"off for nginx and supervisor, {ALSO}"),
+        ("always", {"sandboxes": {"nginx": SHARED, "supervisor": NEW}}, (True, True), BOTH),
         # A sandbox stays if work is added to the service later.
-        ("auto", {"sandboxes": {"nginx": {**SHARED, "on": True}, "supervisor": ON}}, (True, True), "nginx and supervisor"),
-        (
-            "auto",
-            {"sandboxes": {"nginx": {**ON, "late": True}, "supervisor": ON}},
-            (True, True),
-            "nginx and supervisor; in force after your next restart of nginx, which disconnects all clients",
-        ),
+        ("auto", {"sandboxes": {"nginx": {**SHARED, "on": True, "now": True}, "supervisor": ON}}, (True, True), BOTH),
+        ("auto", {"sandboxes": {"nginx": LATE, "supervisor": ON}}, (True, True), f"on for nginx {RESTART}; on for supervisor"),
+        ("auto", {"sandboxes": both({**ON, "late": True})}, (True, True), f"{BOTH}, with its new rules {RESTART}"),
         # This run starts the services.
-        (
-            "auto",
-            {"sandboxes": both({**ON, "late": True}), "idle_services": ["nginx", "supervisor"]},
-            (True, True),
-            "nginx and supervisor",
-        ),
+        ("auto", {"sandboxes": both(LATE), "idle_services": ["nginx", "supervisor"]}, (True, True), BOTH),
     ],
-    ids=["new host", "no systemd", "never", "shared", "shared, always", "later", "late", "started by this run"],
+    ids=[
+        "new host", "no systemd", "never", "never was", "never again", "never, started by this run", "shared", "both shared",
+        "shared, always", "later", "late", "other rules", "started by this run",
+    ],
 )  # fmt: skip
 def test_a_service_is_in_a_sandbox_unless_it_has_other_work(choice, host, sandboxes, said):
     assert decided(choice, **host) == (dict(zip(sandbox.SERVICES, sandboxes, strict=True)), said)
@@ -61,9 +61,18 @@ def test_a_service_is_in_a_sandbox_unless_it_has_other_work(choice, host, sandbo
 
 def test_a_file_that_this_run_writes_comes_late_to_a_service_that_runs():
     file = HostFile("nginx.sandbox.conf.j2", paths.sandbox("nginx"), "0644")
-    late = "nginx and supervisor; in force after your next restart of nginx, which disconnects all clients"
-    assert plan(files=[file])["sandbox_says"] == late
-    assert plan({"idle_services": ["nginx"]}, files=[file])["sandbox_says"] == "nginx and supervisor"
+    assert plan(files=[file])["sandbox_says"] == f"on for nginx {RESTART}; on for supervisor"
+    assert plan({"idle_services": ["nginx"]}, files=[file])["sandbox_says"] == BOTH
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-new-privs"]], ids=["without", "with"])
+def test_a_service_that_runs_in_a_sandbox_is_seen(flags):
+    with subprocess.Popen(["setpriv", *flags, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        process.stdout.read(1)  # so cat runs by now
+        assert system.no_new_privileges(str(process.pid)) is bool(flags)
+    assert system.no_new_privileges(str(process.pid)) is False
 
 
 @pytest.mark.parametrize("service", sandbox.SERVICES)

@@ -31,11 +31,13 @@ class Sandbox:
 
     :param on: whether the role has put the service in a sandbox
     :param late: whether the service has not been started since the sandbox's file was written
+    :param now: whether the service runs in a sandbox now
     :param neighbours: files that give the service work which is not this role's
     """
 
     on: bool
     late: bool
+    now: bool = False
     neighbours: list[str] = field(default_factory=list)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from . import paths
-from .host import Host
+from .host import Host, Sandbox
 
 SERVICES = ("nginx", "supervisor")
 
@@ -33,22 +33,30 @@ def say(sandboxed: dict[str, bool], choice: str, host: Host, differing: Collecti
     :param differing: paths of the host's own files that this run writes
     """
     if host.init != "systemd":
-        return "none: sandboxes need systemd, and this host has another init"
-    found = host.sandboxes
-    words = [" and ".join(name for name in SERVICES if sandboxed[name]) or "none"]
-    if choice == "never":
-        words.append("websockets_sandbox is never")
+        return "off, because sandboxes need systemd and this host has another init"
+    services: dict[str, list[str]] = {}
     for name in SERVICES:
-        if not sandboxed[name] and choice == "auto":
-            others = ", ".join(found[name].neighbours)
-            words.append(
-                f"not {name}, which also has {others}: use websockets_sandbox=always if that can run in a sandbox"
-            )
-    late = [
-        name
-        for name in SERVICES
-        if name not in host.idle_services and (found[name].late or paths.sandbox(name) in differing)
-    ]
-    if late:
-        words.append(f"in force after your next restart of {' and '.join(late)}, which disconnects all clients")
-    return "; ".join(words)
+        writes = paths.sandbox(name) in differing
+        said = _say(sandboxed[name], choice, host.sandboxes[name], writes, name not in host.idle_services)
+        services.setdefault(said, []).append(name)
+    return "; ".join(said.format(" and ".join(names)) for said, names in services.items())
+
+
+def _say(wanted: bool, choice: str, found: Sandbox, writes: bool, runs: bool) -> str:
+    """Return the words about one service, with ``{}`` for its name.
+
+    :param writes: whether this run writes the service's file
+    :param runs: whether the service runs already; otherwise this run starts it
+    """
+    late = runs and (found.late or writes)
+    restart = "after the next restart, which disconnects all clients"
+    if wanted and late:
+        return f"on for {{}}, with its new rules {restart}" if found.now else f"on for {{}} {restart}"
+    if wanted:
+        return "on for {}"
+    if runs and found.now:
+        return f"off for {{}} {restart}"
+    if choice == "never":
+        return "off for {}, because websockets_sandbox is never"
+    others = ", ".join(found.neighbours)
+    return f"off for {{}}, which also has {others} (websockets_sandbox=always would put it in a sandbox)"

@@ -6,7 +6,7 @@ import glob
 import os
 import subprocess
 
-from . import neighbours, paths, sandbox
+from . import neighbours, paths, sandbox, system
 from .host import Sandbox
 
 Units = dict[str, dict[str, str]]
@@ -19,7 +19,7 @@ def units(acme: bool) -> Units:
     :param acme: whether certbot's timer has to run too
     """
     names = [*sandbox.SERVICES, *(["certbot.timer"] if acme else [])]
-    properties = "Id,ActiveState,ActiveEnterTimestamp,UnitFileState,NeedDaemonReload"
+    properties = "Id,ActiveState,ActiveEnterTimestamp,UnitFileState,NeedDaemonReload,MainPID"
     asked = ["systemctl", "show", "--timestamp=unix", f"--property={properties}", *names]
     shown = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
     found = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.strip().split("\n\n") if unit]
@@ -50,7 +50,8 @@ def _sandbox(name: str, unit: dict[str, str]) -> Sandbox:
         on, written = False, 0
     entered = unit.get("ActiveEnterTimestamp", "")
     started = int(entered.removeprefix("@")) if entered.startswith("@") else written
-    return Sandbox(on=on, late=started < written, neighbours=neighbours.work(name))
+    now = system.no_new_privileges(unit.get("MainPID", ""))
+    return Sandbox(on=on, late=started < written, now=now, neighbours=neighbours.work(name))
 
 
 def idle_scripts(acme: bool) -> list[str]:

@@ -76,6 +76,15 @@ def account(user: str) -> tuple[str, str]:
         return "", ""
 
 
+def no_new_privileges(pid: str) -> bool:
+    """Tell whether a process can get no new privileges, as in the role's sandboxes; False if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return "NoNewPrivs:\t1\n" in file
+    except OSError:
+        return False
+
+
 def nofile(descriptors: int) -> int:
     """Return how many file descriptors a service on this host can have; it does not try more than ``descriptors``."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
