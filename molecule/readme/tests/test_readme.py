@@ -14,6 +14,13 @@ def test_second_time_nothing_changes_and_the_proof_is_shown(host):
     assert re.search(r"proof: a message went through nginx and came back in [\d.]+ ms", printed)
 
 
+def test_the_check_by_hand_answers(host):
+    (command,) = re.findall(r"(?m)^\$ (\.venv/bin/websockets .*)$", README.read_text())
+    # As a person does: the client is open until its answer is there.
+    typed = f"""coproc client {{ {command}; }}; echo hello >&"${{client[1]}}"; timeout 20 grep -m 1 '< hello' <&"${{client[0]}}" """
+    assert host.run("cd /root/checkout && bash -c %s", typed).rc == 0
+
+
 def test_it_is_reached_from_this_host_only(host):
     assert host.socket("tcp://127.0.0.1:8080").is_listening
     assert not host.socket("tcp://0.0.0.0:8080").is_listening
