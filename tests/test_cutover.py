@@ -162,8 +162,28 @@ def test_a_check_shows_it_and_does_nothing(started, cut_over, nginx_folder):
     assert done["changed"] is True
     headers = [part["after_header"] for part in done["diff"]]
     assert headers == [paths.NGINX_MAIN, *nginx_files(made, nginx_folder), made["release"]["live_link"]]
+    # A new file's text is left out, a changed file's is not.
+    assert [len(part["after"].splitlines()) for part in done["diff"][1:]] == [1, 1, 1]
+    assert "worker_rlimit_nofile" in done["diff"][0]["after"]
+    files = ", ".join([paths.NGINX_MAIN, *nginx_files(made, nginx_folder)])
+    gives = f"give {made['release']['id']} the traffic"
+    assert done["would"] == [f"write {files} and reload nginx", f"{gives}, and prove it through nginx"]
     assert configuration(nginx_folder) == before
     assert release.live_id("echo") == ""
+
+
+def test_a_check_of_what_serves_already_shows_nothing(started, cut_over):
+    made = started(1)
+    cut_over(made)
+    assert (done := cut_over(made, _ansible_check_mode=True))["would"] == done["diff"] == []
+    assert done["changed"] is False
+
+
+def test_a_check_names_the_release_that_has_the_traffic(started, cut_over):
+    first, second = started(1), started(2)
+    cut_over(first)
+    (would,) = cut_over(second, _ansible_check_mode=True)["would"]
+    assert would.startswith(f"give {second['release']['id']} the traffic instead of {first['release']['id']}, ")
 
 
 def without_upgrade(site):

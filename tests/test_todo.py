@@ -1,8 +1,10 @@
 """A run skips each step that has nothing to do on the host."""
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.websockets.deploy.plugins.module_utils.host_files import HostFile
-from role import plan, render, stored
+from role import plan, read, render, stored
 
 VENV = plan()["release"]["venv"]
 ID = plan()["release"]["id"]
@@ -29,7 +31,7 @@ def test_nothing():
 
 def test_everything_on_a_new_host():
     new = {"group": "", "live": "", "serves": False, "releases": {}, "venvs": [], "programs": []}
-    assert todo(**new) == ["host", "release", "start", "drain"]
+    assert todo(**new) == ["host", "release", "start"]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,7 @@ def test_everything_on_a_new_host():
         ({"live": NEW, "serves": True}, ["start", "drain"]),
         ({"programs": [NEW, ID]}, ["drain"]),
         ({"unneeded": True}, ["drain"]),
+        ({"live": "", "programs": []}, ["start", "drain"]),
     ],
     ids=[
         "packages",
@@ -59,6 +62,7 @@ def test_everything_on_a_new_host():
         "another is live",
         "another runs",
         "unneeded",
+        "none is live",
     ],
 )
 def test_only_what_is_not_as_it_should_be(host, steps):
@@ -76,25 +80,81 @@ TEXT = render("supervisord.conf.j2", plan())
 
 
 @pytest.mark.parametrize(
-    ("there", "folder"),
+    ("there", "folder", "new"),
     [
-        ({}, True),
-        ({FILE["dest"]: ""}, False),
-        ({FILE["dest"]: f"0600 {TEXT}"}, False),
-        ({FILE["dest"]: "0644 x"}, False),
+        ({}, True, True),
+        ({FILE["dest"]: ""}, False, True),
+        ({FILE["dest"]: f"0600 {TEXT}"}, False, False),
+        ({FILE["dest"]: "0644 x"}, False, False),
     ],
     ids=["no folder", "no file", "other mode", "other text"],
 )
-def test_a_file_that_is_not_as_its_template_says_is_written(there, folder):
+def test_a_file_that_is_not_as_its_template_says_is_written(there, folder, new):
     planned = plan({**DEPLOYED, "files": there}, files=[ONE, OTHER])
-    assert planned["host_files"] == [{**FILE, "folder": folder}]
+    assert planned["host_files"] == [{**FILE, "folder": folder, "new": new}]
     assert planned["todo"]["host"]
 
 
 def test_a_file_that_is_as_its_template_says_is_not():
     planned = plan({**DEPLOYED, "files": {FILE["dest"]: f"0644 {TEXT}"}}, files=[ONE])
-    assert (planned["host_files"], planned["todo"]["host"]) == ([], False)
+    assert (planned["host_files"], planned["todo"]["host"]) == ([], [])
 
 
 def test_a_removal_drains_whatever_there_is():
     assert todo("remove") == ["drain"]
+
+
+# The end of a check says it in words.
+
+
+def check(planned, cutover=()):
+    """Return what tasks/summary.yml says in check mode."""
+    (task,) = read("tasks/summary.yml")
+    variables = {
+        **read("vars/main.yml"),
+        **task["vars"],
+        "ansible_check_mode": True,
+        "__websockets_plan": planned,
+        "__websockets_cutover": {"would": list(cutover)},
+    }
+    return Templar(DataLoader(), variables).template(task["ansible.builtin.debug"]["msg"])
+
+
+def test_a_check_says_that_nothing_would_change():
+    assert check(plan(DEPLOYED)) == "nothing would change"
+
+
+def test_a_check_of_a_first_deploy_says_everything():
+    new = {"missing_packages": ["nginx", "supervisor"], "folders": False, "idle_services": ["nginx"]}
+    planned = plan(new, files=[ONE], numprocs=2)
+    id = planned["release"]["id"]
+    assert check(
+        planned, ["write /etc/nginx/conf.d/websockets-echo.conf and reload nginx", f"give {id} the traffic"]
+    ) == {
+        "app": "echo",
+        "this run would": [
+            "install nginx, supervisor by apt",
+            "create the user ws-echo",
+            f"write {FILE['dest']}",
+            "make the app's folders",
+            "start nginx",
+            f"put release {id} in place (2 files)",
+            f"install the packages of {id} into {planned['release']['venv']}",
+            f"start 2 processes of {id} and wait until each answers a handshake",
+            "write /etc/nginx/conf.d/websockets-echo.conf and reload nginx",
+            f"give {id} the traffic",
+        ],
+    }
+
+
+@pytest.mark.parametrize("purpose", ["deploy", "rollback"])
+def test_a_check_says_what_is_drained(purpose):
+    releases = {NEW: stored(NEW, previous=ID), ID: stored(ID, previous="")}
+    planned = plan({**DEPLOYED, "live": NEW, "releases": releases, "programs": [NEW]}, purpose)
+    assert check(planned)["this run would"][-1] == f"drain {NEW}"
+
+
+def test_a_check_says_what_is_repaired():
+    assert check(plan({**DEPLOYED, "serves": False}))["this run would"] == [
+        f"start those processes of the live release {ID} again that do not answer"
+    ]

@@ -122,7 +122,9 @@ class ActionModule(ActionBase):
         )
         if purpose == "deploy":
             made = dataclasses.replace(made, host_files=self._differing(made, task_vars))
-        made = dataclasses.replace(made, sandbox_says=plan.say_sandbox(made, inputs.sandbox), todo=plan.todo(made))
+        made = dataclasses.replace(
+            made, sandbox_says=plan.say_sandbox(made, inputs.sandbox), todo=plan.todo(made, len(found))
+        )
         warnings = rules.untested(*known, platforms)
         return {**to_dict(made), "warnings": warnings, "ansible_facts": {"__websockets_deployed": deployed}}
 
@@ -191,7 +193,13 @@ class ActionModule(ActionBase):
             return made.host.files.get(file.dest) != f"{file.mode} {text}"
 
         return [
-            {"src": file.src, "dest": file.dest, "mode": file.mode, "folder": file.dest not in made.host.files}
+            {
+                "src": file.src,
+                "dest": file.dest,
+                "mode": file.mode,
+                "folder": file.dest not in made.host.files,
+                "new": not made.host.files.get(file.dest),
+            }
             for file in self.host_files(made.release.app)
             if made.host.init in file.init and differs(file)
         ]

@@ -123,7 +123,9 @@ def stale(site: Site, probe: Probe) -> bool:
 
 
 def diff(path: str, before: str | None, after: str | None) -> Mapping[str, str]:
-    """Return the change of a file for Ansible's diff; of a private key, only that it changes."""
+    """Return the change of a file for Ansible's diff; of a private key, only that it changes; of a new file, its size."""
     if path.endswith(paths.KEY):
         before, after = "", "(a private key)\n"
+    elif before is None and after:
+        after = f"(a new file of {len(after.splitlines())} lines)\n"
     return {"before_header": path, "after_header": path, "before": before or "", "after": after or ""}

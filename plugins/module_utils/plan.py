@@ -31,12 +31,15 @@ class Code:
 
 @dataclass(frozen=True)
 class Todo:
-    """Which steps have anything to do, by the names of their tasks' files."""
+    """What each step has to do, by the names of their tasks' files; a step that has nothing to do is skipped.
 
-    host: bool = False
-    release: bool = False
-    start: bool = False
-    drain: bool = False
+    Each is a list of words that go on from "this run would".
+    """
+
+    host: list[str] = field(default_factory=list)
+    release: list[str] = field(default_factory=list)
+    start: list[str] = field(default_factory=list)
+    drain: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Plan:
     :param tmpfiles: path of the app's file in tmpfiles.d
     :param sandbox_says: the words about the sandboxes for the end of a deploy
     :param host_files: the host's own files that this run writes, each with src, dest, mode, and ``folder``: whether to
-        make its folder
+        make its folder, and ``new``: whether there is no such file yet
     """
 
     purpose: str
@@ -109,20 +112,48 @@ def say_sandbox(plan: Plan, choice: str) -> str:
     return sandbox.say(plan.sandboxed, choice, plan.host, [file["dest"] for file in plan.host_files])
 
 
-def todo(plan: Plan) -> Todo:
-    """Return which steps have anything to do on the host."""
+def todo(plan: Plan, files: int = 0) -> Todo:
+    """Return what each step has to do on the host.
+
+    :param files: number of the app's files, for a deploy
+    """
     host, release = plan.host, plan.release
     if plan.purpose == "remove":
-        return Todo(drain=True)
+        return Todo(drain=["drain and remove all releases"])
     live = host.live == release.id
-    start = not (live and host.serves)
-    drain = not live or host.programs != [release.id] or host.unneeded
+    start, drain = [], []
+    if not live:
+        start = [f"start {len(release.processes)} processes of {release.id} and wait until each answers a handshake"]
+    elif not host.serves:
+        start = [f"start those processes of the live release {release.id} again that do not answer"]
+    if old := sorted({*host.programs, *filter(None, [host.live])} - {release.id}):
+        drain.append(f"drain {', '.join(old)}")
+    # With one more, the host may have one too many.
+    if host.unneeded or (host.releases and not live and not drain):
+        drain.append("remove what no rollback needs")
     if plan.purpose == "rollback":
         return Todo(start=start, drain=drain)
-    lacks = host.missing_packages or plan.host_files or host.stale_units or host.idle_services
-    return Todo(
-        host=bool(lacks) or not (host.group and host.folders),
-        release=release.id not in host.releases or release.venv not in host.venvs,
-        start=start,
-        drain=drain,
-    )
+    return Todo(host=_prepare(plan), release=_put(plan, files), start=start, drain=drain)
+
+
+def _prepare(plan: Plan) -> list[str]:
+    host = plan.host
+    words = {
+        "install {} by apt": host.missing_packages,
+        "create the user {}": [] if host.group else [plan.release.user],
+        "write {}": [file["dest"] for file in plan.host_files],
+        "make {}": [] if host.folders else ["the app's folders"],
+        "have systemd read {}": ["its files"] if host.stale_units else [],
+        "start {}": host.idle_services,
+    }
+    return [said.format(", ".join(names)) for said, names in words.items() if names]
+
+
+def _put(plan: Plan, files: int) -> list[str]:
+    host, release = plan.host, plan.release
+    words = []
+    if release.id not in host.releases:
+        words.append(f"put release {release.id} in place ({files} files)")
+    if release.venv not in host.venvs:
+        words.append(f"install the packages of {release.id} into {release.venv}")
+    return words

@@ -89,7 +89,7 @@ EXAMPLES = r"""
     release: "{{ __websockets_release }}"
     run: "{{ __websockets_plan.run }}"
     rollback: false
-    last: "{{ not __websockets_plan.todo.drain }}"
+    last: "{{ __websockets_plan.todo.drain | length == 0 }}"
     files:
       /etc/nginx/conf.d/websockets-echo.conf: "{{ lookup('ansible.builtin.template', 'site.conf.j2') }}"
     site: "{{ __websockets_plan.site }}"
@@ -108,6 +108,12 @@ milliseconds:
   returned: success
   type: float
   sample: 2.4
+would:
+  description: What the module would change, as words that go on from "this run would".
+  returned: in check mode
+  type: list
+  elements: str
+  sample: [give 5f2b41c09a7e the traffic]
 """
 
 import os
@@ -200,6 +206,21 @@ class CutOver:
             found.append(certificate.diff(self.release.live_link, was, f"{self.release.id}\n"))
         return found
 
+    def would(self, stale: bool) -> list[str]:
+        """Return what :meth:`apply` would do, in words that go on from "this run would"."""
+        words = []
+        if self.due and self.site.certificate:
+            names, directory = ", ".join(self.site.certificate.names), self.site.certificate.directory
+            words.append(f"get a certificate for {names} from {directory}")
+        if self.files:
+            words.append(f"write {', '.join(self.files)} and reload nginx")
+        elif stale:
+            words.append("reload nginx, which shows an older certificate than its file has")
+        if self.swap:
+            instead = f" instead of {self.old}" if self.old else ""
+            words.append(f"give {self.release.id} the traffic{instead}, and prove it through nginx")
+        return words
+
     def apply(self, stale: bool) -> tuple[bool, float]:
         """Put everything in place and prove it; return whether nginx was reloaded, and the seconds of the proof.
 
@@ -279,7 +300,8 @@ def cut_over(module: AnsibleModule) -> None:
     this.test()
     diff, stale = this.diff(), certificate.stale(this.site, this.probe)
     if module.check_mode:
-        module.exit_json(changed=bool(this.files) or this.swap or stale or this.due is not None, diff=diff)
+        would = this.would(stale)
+        module.exit_json(changed=bool(would), diff=diff, would=would)
     reloaded, seconds = this.apply(stale)
     if module.params["last"]:
         lock.end(from_dict(Run, module.params["run"]))

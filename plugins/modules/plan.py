@@ -88,8 +88,8 @@ release:
   type: dict
   sample: {app: echo, id: 5f2b41c09a7e, path: /srv/websockets/echo/releases/5f2b41c09a7e}
 todo:
-  description: The steps of the role, and whether each has anything to do on this host.
+  description: The steps of the role, and what each has to do on this host, as words that go on from "this run would".
   returned: success
   type: dict
-  sample: {host: false, release: false, start: false, drain: false}
+  sample: {host: [], release: [], start: [], drain: [drain 5f2b41c09a7e]}
 """
