@@ -218,9 +218,9 @@ def served(nginx_folder, host, eventually, free_port):
     """Put an app behind an nginx with the role's configuration; return the addresses and processes of both."""
     with contextlib.ExitStack() as stack:
 
-        def serve(app=role.ECHO / "app.py", numprocs=2, **inputs):
+        def serve(app=role.ECHO / "app.py", numprocs=2, listen="127.0.0.1:{port}", **inputs):
             port = free_port()
-            planned = role.plan(listen=f"127.0.0.1:{port}", numprocs=numprocs, **inputs)
+            planned = role.plan(listen=listen.format(port=port), numprocs=numprocs, **inputs)
             os.makedirs(planned["release"]["live_link"])
             log = stack.enter_context(open(host / "app.log", "w+"))
             peers = [process["peer"] for process in planned["release"]["processes"]]

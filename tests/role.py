@@ -40,6 +40,7 @@ HOST = to_dict(
         sandboxes={name: Sandbox(on=False, late=False) for name in SERVICES},
         group="",
         home="",
+        ipv6=True,
         listens={},
         certificate=Validity(),
         claims={},

@@ -79,6 +79,20 @@ def proof(site, **changed):
     return handshake.ask(("127.0.0.1", site.port), probe, headers, ["127.0.0.2", "::1"])
 
 
+# Addresses
+
+
+@pytest.mark.parametrize("listen", ["{port}", "127.0.0.1:{port},[::1]:{port}"], ids=["port alone", "list"])
+def test_clients_come_by_ipv4_and_by_ipv6(served, listen):
+    site = served(listen=listen, tls="none")
+    for address in ("127.0.0.1", "::1"):
+        handshake.ask((address, site.port), Probe(message="hello"))
+    # For each address nginx has a server that refuses other names.
+    for address in ("127.0.0.1", "::1"):
+        with pytest.raises(handshake.HandshakeError, match="closed the connection"):
+            handshake.ask((address, site.port), Probe(server_name="nobody.example"))
+
+
 # Lines of the user's own
 
 

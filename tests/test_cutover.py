@@ -229,6 +229,20 @@ def test_a_name_that_another_site_has_is_refused(started, cut_over, nginx_folder
     assert not (nginx_folder / "conf.d" / "websockets-echo.conf").exists()
 
 
+def test_the_proof_is_made_at_each_address(started, cut_over, nginx_folder, port):
+    both = {"listen": [f"127.0.0.1:{port}", f"[::1]:{port}"]}
+    assert cut_over(started(1, **both))["changed"]
+    handshake.ask(("::1", port), Probe(message="hello"))
+    before = configuration(nginx_folder)
+
+    def without_the_second(text):
+        return text.replace(f"    listen [::1]:{port} backlog=4096;\n", "")
+
+    done = cut_over(started(2, **both), edit=without_the_second)
+    assert f"does not answer through nginx at ::1:{port}; nginx's files and the live link are as before." in done["msg"]
+    assert configuration(nginx_folder) == before
+
+
 def test_a_release_that_fails_its_proof_is_taken_back(started, cut_over, nginx_folder, port):
     """Such a release has passed the gate, but no client would reach it."""
     first = started(1)

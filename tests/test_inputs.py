@@ -273,6 +273,18 @@ REFUSED = {
     "host name to listen at": ({"listen": "localhost:80"}, f"websockets_listen is 'localhost:80': {LISTEN}"),
     "listen with an option": ({"listen": "80 default_server"}, f"websockets_listen is '80 default_server': {LISTEN}"),
     "port in other digits": ({"listen": "\uff18\uff10"}, f"websockets_listen is '\uff18\uff10': {LISTEN}"),
+    "no address": ({"listen": []}, "websockets_listen is []: name at least one address, such as 443."),
+    "second address of a list": ({"listen": ["443", "[::1"], "tls": "none"}, f"websockets_listen is '[::1': {LISTEN}"),
+    "list as text, with a space": ({"listen": "443, 80", "tls": "none"}, f"websockets_listen is ' 80': {LISTEN}"),
+    "all addresses of a port, and one of them": (
+        {"listen": ["443", "127.0.0.1:443", "[::1]:443"], "tls": "self-signed"},
+        "websockets_listen is '127.0.0.1:443': 443 has all addresses of this port already; leave one of them out.",
+        "websockets_listen is '[::1]:443': [::]:443 has all addresses of this port already; leave one of them out.",
+    ),
+    "plain HTTP at one of the addresses of TLS": (
+        {"listen": "443", "tls": "self-signed", "listen_plain": ["80", "127.0.0.1:443"]},
+        "websockets_listen_plain is '127.0.0.1:443': 443 has all addresses of this port already; leave one of them out.",
+    ),
     "no server name": ({"server_name": []}, "websockets_server_name is []: name at least one host name."),
     "server name with a semicolon": (
         {"server_name": ["a.example; include /etc/shadow"]},
@@ -378,6 +390,10 @@ REFUSED = {
     "clients from outside by IPv6": (
         {"listen": "[::]:8080"},
         f"websockets_tls is '': {CHOOSE.format('[::]:8080')}",
+    ),
+    "clients from outside by one of several addresses": (
+        {"listen": ["127.0.0.1:80", "192.0.2.1:80"]},
+        f"websockets_tls is '': {CHOOSE.format('127.0.0.1:80, 192.0.2.1:80')}",
     ),
     "TLS of another kind": (
         {"listen": "443", "tls": "letsencrypt"},
@@ -517,6 +533,26 @@ ON_THIS_HOST = {
         "websockets_listen is '127.0.0.1:8080': apache2 listens there already; use another address or port, or free this"
         " one.",
     ),
+    "port alone of another program": (
+        {
+            "listens": {
+                "8080": {"listener": "sshd listens there already"},
+                "[::]:8080": {"listener": "sshd listens there already"},
+            }
+        },
+        {"listen": "8080", "tls": "none"},
+        "websockets_listen is '8080': sshd listens there already; use another address or port, or free this one.",
+    ),
+    "port alone, of which another program has IPv6": (
+        {"listens": {"[::]:8080": {"listener": "sshd listens there already"}}},
+        {"listen": "8080", "tls": "none"},
+        "websockets_listen is '[::]:8080': sshd listens there already; use another address or port, or free this one.",
+    ),
+    "IPv6 on a host that has none": (
+        {"ipv6": False},
+        {"listen": ["443", "[2001:db8::1]:8443"], "tls": "self-signed"},
+        "websockets_listen is '[2001:db8::1]:8443': the host has no IPv6; use an IPv4 address, or a port alone.",
+    ),
     "no interpreter": (
         {"python": ""},
         {"python": "/usr/bin/python3.12"},
@@ -654,6 +690,11 @@ ACCEPTED = {
     "lines for nginx": {"nginx_server": "allow all;", "nginx_locations": {"= /": "return 204;", "^~ /a/": "/srv/a"}},
     "all IPv6 addresses": {"listen": "[::]:443", "tls": "self-signed"},
     "loopback without TLS": {"listen": "[::1]:80"},
+    "both loopback addresses": {"listen": ["127.0.0.1:80", "[::1]:80"]},
+    "a port as a number": {"listen": 80, "tls": "none"},
+    "addresses as text": {"listen": "127.0.0.1:80,[::1]:80"},
+    "the same address twice": {"listen": ["443", "0.0.0.0:443"], "tls": "self-signed"},
+    "no plain HTTP, as text": {"listen": "443", "tls": "self-signed", "listen_plain": ""},
     "an authority": {"listen": "443", "tls": "acme", "server_name": ["ws.example.com"]},
     "an authority at another port": {
         **{"listen": "8443", "tls": "acme", "server_name": ["ws.example.com"], "listen_plain": "8081"},
@@ -720,6 +761,48 @@ def test_address_and_url(listen, names, address, url, mode):
     assert (planned["site"]["address"], planned["site"]["url"]) == (address, url)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "has", "lacks"),
+    [
+        ({"listen": "8080", "tls": "none"}, ["8080", "[::]:8080"], ["8080"]),
+        ({"listen": 8080, "tls": "none"}, ["8080", "[::]:8080"], ["8080"]),
+        ({"listen": ["443"], "tls": "acme"}, ["443", "[::]:443", "80", "[::]:80"], ["443", "80"]),
+        (
+            {"listen": ["443", "127.0.0.1:8443"], "tls": "acme"},
+            ["443", "[::]:443", "127.0.0.1:8443", "80", "[::]:80"],
+            ["443", "127.0.0.1:8443", "80"],
+        ),
+        ({"listen": ["443", "0.0.0.0:443", "[::]:443"], "tls": "none"}, ["443", "[::]:443"], None),
+        ({"listen": ["0.0.0.0:443", "443"], "tls": "none"}, ["0.0.0.0:443", "[::]:443"], ["0.0.0.0:443"]),
+        (
+            {"listen": ["192.0.2.1:443", "[2001:db8::1]:8443"], "tls": "self-signed"},
+            ["192.0.2.1:443", "[2001:db8::1]:8443", "192.0.2.1:80"],
+            None,
+        ),
+        (
+            {
+                "listen": ["192.0.2.1:443", "192.0.2.2:443"],
+                "tls": "self-signed",
+                "listen_plain": ["81", "127.0.0.1:82"],
+            },
+            ["192.0.2.1:443", "192.0.2.2:443", "81", "[::]:81", "127.0.0.1:82"],
+            ["192.0.2.1:443", "192.0.2.2:443", "81", "127.0.0.1:82"],
+        ),
+        ({"listen": "127.0.0.1:8080"}, ["127.0.0.1:8080"], ["127.0.0.1:8080"]),
+    ],
+)
+def test_a_port_alone_is_both_families_where_the_host_has_both(inputs, has, lacks):
+    def listens(ipv6):
+        servers = plan({"ipv6": ipv6}, server_name=["a.example"], **inputs)["site"]["servers"]
+        found = [server["listen"] for kind in ("app", "plain") for server in servers if server["kind"] == kind]
+        assert {server["listen"] for server in servers if server["kind"] == "refuse"} == set(found)
+        return found
+
+    assert listens(True) == has
+    if lacks:
+        assert listens(False) == lacks
+
+
 def test_probe_has_a_name_that_a_wildcard_matches():
     assert plan(server_name=["*.example.com"], origins=["*"])["probe"]["server_name"] == "any.example.com"
 
@@ -735,6 +818,10 @@ def test_probe_has_a_name_that_a_wildcard_matches():
         (
             {"server_name": ["localhost"]},
             ["", "https://localhost", "https://localhost:8080", "http://localhost", "http://localhost:8080"],
+        ),
+        (
+            {"listen": ["443", "8443", "9443"], "tls": "self-signed", "server_name": ["a.example"]},
+            ["", "https://a.example", "https://a.example:8443", "https://a.example:9443"],
         ),
         ({"origins": ["https://b.example"]}, ["", "https://b.example"]),
         ({"origins": ["https://b.example"], "origin_required": True}, ["https://b.example"]),

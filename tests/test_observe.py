@@ -1,6 +1,8 @@
 """The module observe looks at this machine, and at files like those of a host."""
 
+import errno
 import grp
+import json
 import os
 import pwd
 import resource
@@ -62,6 +64,22 @@ def test_nginx_is_not_in_its_own_way(tmp_path, eventually):
         process.communicate("")
 
 
+def test_a_host_without_ipv6_is_told(monkeypatch):
+    """Where the kernel has none, it does not even make a socket of that family."""
+
+    class Without(socket.socket):
+        def __init__(self, family=socket.AF_INET, *rest, **further):
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            super().__init__(family, *rest, **further)
+
+    assert system.ipv6() is bool(Path("/proc/net/if_inet6").read_text())
+    monkeypatch.setattr(socket, "socket", Without)
+    assert system.ipv6() is False
+    told = "the kernel does not let nginx listen there (Address family not supported by protocol)"
+    assert neighbours.listener("[::]:8080") == told
+
+
 def test_an_address_of_another_host_is_told():
     told = "the kernel does not let nginx listen there (Cannot assign requested address)"
     assert neighbours.listener("192.0.2.1:8080") == told
@@ -102,7 +120,7 @@ def test_servers_of_the_other_apps_are_known(etc, recorded_too):
         put(etc, recorded_too, **inputs)
     (etc / "nginx/conf.d/other.conf").write_text("server { listen 82; server_name d.example; }\n")
     assert neighbours.claims("mine", recorded.sites()) == {
-        "chat": ["0.0.0.0:8080 a.example", "0.0.0.0:8080 *.b.example"],
+        "chat": [f"{at} {name}" for at in ("0.0.0.0:8080", ":::8080") for name in ("a.example", "*.b.example")],
         "room": [":::80 c.example", ":::443 c.example"],
     }
 
@@ -130,6 +148,29 @@ LISTENS = {
         {**PLAIN, "default": True, "speaks": "TLS"},
     ),
 }
+
+
+@pytest.mark.parametrize("recorded_too", [True, False], ids=["recorded", "read"])
+def test_each_of_several_addresses_is_known(etc, recorded_too):
+    several = {"listen": ["443", "127.0.0.1:8443"], "tls": "self-signed", "server_name": ["a.example"]}
+    put(etc, recorded_too, app="chat", **several)
+    addresses = ["0.0.0.0:80", ":::80", "0.0.0.0:443", ":::443", "127.0.0.1:8443"]
+    assert neighbours.claims("mine", recorded.sites()) == {"chat": [f"{at} a.example" for at in addresses]}
+    for listen in ("443", "[::]:443", "127.0.0.1:8443"):
+        assert at_address("mine", listen) == {**PLAIN, "options": True, "default": True, "speaks": "TLS"}
+    for listen in ("80", "[::]:80"):
+        assert at_address("mine", listen) == {**PLAIN, "default": True}
+
+
+def test_the_record_of_the_version_before_is_read(etc):
+    """It has one server at one address, as a string."""
+    planned = put(etc, True, app="chat", listen="0.0.0.0:8080", tls="none")
+    record = json.loads(Path(paths.site_record("chat")).read_text())
+    assert [server["listen"] for server in record["servers"]] == ["0.0.0.0:8080"] * 2
+    old = {"app", "file", "http_file", "servers", "certificate", "origins", "host_header", "address", "url", "tls_port"}
+    Path(paths.site_record("chat")).write_text(json.dumps({key: record[key] for key in {*old, "digest"}}))
+    assert recorded.site_of("chat").servers == from_dict(Site, planned["site"]).servers
+    assert at_address("mine", "8080") == {**PLAIN, "options": True, "default": True}
 
 
 @pytest.mark.parametrize("recorded_too", [True, False], ids=["recorded", "read"])

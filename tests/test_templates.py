@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.websockets.deploy.plugins.module_utils import nginx, paths
+from ansible_collections.websockets.deploy.plugins.module_utils import nginx, paths, tls
 from ansible_collections.websockets.deploy.plugins.module_utils.inputs import InputError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -37,6 +37,10 @@ INPUTS = {
     "large bodies": {"body_size": 1 << 30},
     "port alone": {"listen": "18080", "tls": "none"},
     "IPv6": {"listen": "[::]:18080", "tls": "none"},
+    "several addresses": {"listen": ["18080", "127.0.0.1:18081", "[::1]:18082"], "tls": "none"},
+    "several addresses with TLS": {
+        **{"listen": ["18443", "[::1]:18444"], "listen_plain": ["18080", "127.0.0.1:18081"], "tls": "self-signed"},
+    },
     "long timeouts": {"ping_interval": 86399, "proxy_timeout": 86400, "stopwaitsecs": 86400},
 }
 # What an earlier app has at the same address.
@@ -52,7 +56,13 @@ def test_nginx_takes_the_site(nginx_folder, inputs):
     planned = plan(**inputs)
     connections = planned["sizes"]["worker_connections"]
     tuned = nginx.tune(nginx.read(paths.NGINX_MAIN), connections, connections)
-    words = nginx.test({paths.NGINX_MAIN: tuned, **nginx_files(planned, nginx_folder)})
+    certificate = planned["site"]["certificate"]
+    pair = (
+        dict(zip((certificate["path"], certificate["key"]), tls.make(["localhost"]), strict=True))
+        if certificate
+        else {}
+    )
+    words = nginx.test({paths.NGINX_MAIN: tuned, **pair, **nginx_files(planned, nginx_folder)})
     # nginx would write a warning to each host's log. Only the warning about this machine's open files does not count.
     warnings = [line for line in words.splitlines() if "[warn]" in line and "RLIMIT_NOFILE" not in line]
     assert [line for line in warnings if "open file resource limit" not in line] == []
@@ -450,8 +460,10 @@ def test_nginx_reads_names_origins_and_proxies_as_they_are_meant(nginx_folder, n
 def test_nginx_reads_where_it_listens_and_the_app_as_they_are_meant(listen, app):
     if planned := accepted(listen=listen, tls="none"):
         found = directives(render("site.conf.j2", planned))
-        assert names(found) == usual("defaults") or listen.endswith((":80", ":443")) or listen in ("80", "443")
+        # A port alone is a second address, with a server that refuses.
+        assert set(names(found)) == set(usual("defaults"))
         assert ["listen", listen, "backlog=4096"] in found
+        assert (["listen", f"[::]:{listen}", "backlog=4096"] in found) == listen.isdecimal()
     if planned := accepted(app=app, user="somebody"):
         found = directives(render("site.conf.j2", planned))
         assert names(found) == usual("defaults")

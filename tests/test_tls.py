@@ -5,6 +5,7 @@ import datetime
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import stat
@@ -407,7 +408,7 @@ def test_a_check_does_not_ask_the_authority(secure, cut_over, authority):  # noq
 )
 def test_the_site_that_serves_answers_the_authority_too(nginx_folder, before):
     new = plan(**{"listen": "127.0.0.1:8443", "listen_plain": "127.0.0.1:8081", **ACME})
-    plain, texts = from_dict(Site, new["site"]).plain[0], challenge(new)
+    plain, texts = from_dict(Site, new["site"]).plain, challenge(new)
     old = render("site.conf.j2", plan(**before)) if before else ""
     site_file = nginx_folder / "conf.d" / "websockets-echo.conf"
 
@@ -426,3 +427,26 @@ def test_the_site_that_serves_answers_the_authority_too(nginx_folder, before):
     pair = tls.make(["localhost"])
     files |= {f"{nginx_folder}/websockets/echo{end}": text for end, text in zip((".crt", ".key"), pair, strict=True)}
     assert "[warn]" not in nginx.test(files)
+
+
+def test_the_site_that_serves_answers_the_authority_at_each_address(nginx_folder):
+    serving = {"listen": ["127.0.0.1:8081", "[::1]:8081"], "server_name": ["old.example"]}
+    new = plan(
+        **{"listen": "127.0.0.1:8443", "listen_plain": ["[::1]:8081", "127.0.0.1:8081", "127.0.0.1:8082"], **ACME}
+    )
+    site_file, text = nginx_folder / "conf.d" / "websockets-echo.conf", render("site.conf.j2", plan(**serving))
+
+    def answering(text):
+        site_file.write_text(text)
+        plain, texts = from_dict(Site, new["site"]).plain, challenge(new)
+        return acme.answering(recorded.site_of("echo"), text, plain, texts["server"], texts["location"])
+
+    meanwhile = answering(text)
+    servers = [part for part in meanwhile.split("\nserver {") if "acme-challenge" in part]
+    assert [re.findall(r"(?m)^    listen (\S+)[; ]", part) for part in servers] == [
+        ["127.0.0.1:8081", "[::1]:8081"],
+        ["[::1]:8081", "127.0.0.1:8081", "127.0.0.1:8082"],
+    ]
+    assert "old.example ws.example.com;" in servers[0]
+    assert answering(meanwhile) == meanwhile
+    nginx.test({f"{nginx_folder}/conf.d/websockets.conf": render("http.conf.j2", new), str(site_file): meanwhile})

@@ -84,6 +84,7 @@ class ActionModule(ActionBase):
             return {"warnings": rules.untested(*known, platforms)}
         run, probe = _this_run(), plan.probe_of(inputs, site)
         host = self._observe(inputs, site, task_vars, _with_packages(platforms, site), run, to_dict(probe))
+        site = Site.of(inputs, host.ipv6)
         known = host.distribution, host.platform
         deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
         try:

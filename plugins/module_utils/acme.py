@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from . import paths
 from .site import Server, Site
@@ -76,19 +76,29 @@ def _certbot(arguments: list[str]) -> None:
         raise AcmeError("\n".join(words[-15:]))
 
 
-def answering(site: Site | None, text: str, plain: Server, server: str, location: str) -> str:
+def answering(site: Site | None, text: str, plain: Sequence[Server], server: str, location: str) -> str:
     """Return the text of the app's present site with the answer to the authority added.
 
     nginx has to answer the authority first: it cannot serve the new site without the certificate.
 
     :param site: the site that nginx serves now, None if it serves none
     :param text: the text of its file
-    :param plain: the new site's server for plain HTTP
+    :param plain: the new site's server for plain HTTP, at each of its addresses
     :param server: the text of that server
     :param location: the location of that server with the answer
     """
-    there = [server for server in site.servers if server.listen == plain.listen and server.names] if site else []
-    if not there or there[0].head() not in text:
-        return f"{text}\n{server}"
-    answer = "" if location in text else f"\n{location}"
-    return text.replace(there[0].head(), there[0].head(plain.names) + answer, 1)
+    if server in text:
+        return text
+    there = {server.listen: server.directive for server in site.servers if server.names} if site else {}
+    shared = [there[new.listen] for new in plain if new.listen in there]
+    for directive in shared:
+        line = re.escape(f"    listen {directive};\n")
+        head = re.search(rf"(?m)^{line}(?:    listen .+\n)*    server_name (?P<names>.+);\n", text)
+        if not head:
+            return f"{text}\n{server}"
+        before, rest = text[: head.start()], text[head.end() :]
+        names = " ".join(dict.fromkeys([*head["names"].split(), *plain[0].names]))
+        answer = "" if location in rest.split("\nserver {")[0] else f"\n{location}"
+        text = f"{before}{head[0].replace(head['names'], names)}{answer}{rest}"
+    # At an address where nginx serves the names already, it ignores them here, and the authority gets its answer there.
+    return text if len(shared) == len(plain) else f"{text}\n{server}"

@@ -96,7 +96,7 @@ def certify(module: Any, site: Site, found: Validity, challenge: Challenge) -> b
         return True
     was = nginx.read(site.file)
     serving = recorded.site_of(site.app)
-    meanwhile = acme.answering(serving, was or "", site.plain[0], challenge.server, challenge.location)
+    meanwhile = acme.answering(serving, was or "", site.plain, challenge.server, challenge.location)
     try:
         if meanwhile != was:
             nginx.test({site.file: meanwhile})

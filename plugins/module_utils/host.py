@@ -52,6 +52,7 @@ class Host:
     :param missing_packages: Debian packages that the role has to install
     :param group: primary group of the app's user, empty if the host does not have the user
     :param home: that user's home folder
+    :param ipv6: whether the host has IPv6
     :param listens: {listen: what is there already}, for everything that nginx has to listen at
     :param certificate: the certificate that the site needs
     :param claims: {other app: what no other app's server may have}, see :meth:`site.Server.claims`
@@ -78,6 +79,7 @@ class Host:
     missing_packages: list[str]
     group: str
     home: str
+    ipv6: bool
     listens: dict[str, Others]
     certificate: Validity
     claims: dict[str, list[str]]

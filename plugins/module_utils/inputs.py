@@ -45,7 +45,7 @@ class Inputs:
     drain_rate: int
     keep_releases: int
     rollback_to: str
-    listen: str
+    listen: list[str]
     server_name: list[str]
     ping_interval: int
     proxy_timeout: int
@@ -57,7 +57,7 @@ class Inputs:
     tls_key: str
     acme_directory: str
     acme_email: str
-    listen_plain: str
+    listen_plain: list[str]
     hsts: int
     origins: list[str]
     origin_required: bool

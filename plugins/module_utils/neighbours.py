@@ -18,17 +18,17 @@ from .site import Others, Server, Site, listen_address
 def listener(listen: str) -> str:
     """Return why nginx cannot listen there: which program does, or the kernel's reason; empty if nginx can."""
     address, port = listen_address(listen)
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as attempt:
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if attempt.family == socket.AF_INET6:
-            attempt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as nginx does
-        try:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if attempt.family == socket.AF_INET6:
+                attempt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as nginx does
             attempt.bind((address, port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                return f"the kernel does not let nginx listen there ({error.strerror})"
-            names = owners(port)
-            return "" if "nginx" in names else f"{', '.join(sorted(names)) or 'another program'} listens there already"
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return f"the kernel does not let nginx listen there ({error.strerror})"
+        names = owners(port)
+        return "" if "nginx" in names else f"{', '.join(sorted(names)) or 'another program'} listens there already"
     return ""
 
 

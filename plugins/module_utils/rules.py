@@ -16,7 +16,19 @@ from . import sizing
 from .host import Host
 from .inputs import PREFIX, SECRET, InputError, Inputs, problem
 from .release import Release
-from .site import DEFAULT_PORTS, Others, Site, is_address, is_loopback, is_pem, listen_address, tls_mode
+from .site import (
+    DEFAULT_PORTS,
+    Others,
+    Site,
+    both_families,
+    covers,
+    is_address,
+    is_loopback,
+    is_pem,
+    listen_address,
+    plain_given,
+    tls_mode,
+)
 
 PLACEHOLDERS = ("socket", "venv", "release", "ping_interval", "backlog")
 # Unix socket paths: sun_path is 108 bytes with its terminating zero (unix(7)).
@@ -210,12 +222,15 @@ def _check_gate(inputs: Inputs, problems: _Problems) -> None:
 
 
 def _check_addresses(inputs: Inputs, problems: _Problems) -> None:
-    listens = ["listen", *(["listen_plain"] if inputs.listen_plain not in ("", "none") else [])]
-    for name in listens:
-        try:
-            listen_address(getattr(inputs, name))
-        except ValueError:
-            problems.add(name, "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535.")
+    if not inputs.listen:
+        problems.add("listen", "name at least one address, such as 443.")
+    plain = plain_given(inputs)
+    for name, listens in (("listen", inputs.listen), ("listen_plain", plain if plain != ["none"] else [])):
+        for at in listens:
+            try:
+                listen_address(at)
+            except ValueError:
+                problems.add(name, "use PORT, ADDRESS:PORT or [ADDRESS]:PORT with a port of 1 to 65535.", at)
     if not inputs.server_name:
         problems.add("server_name", "name at least one host name.")
     for name in inputs.server_name:
@@ -299,9 +314,9 @@ def _check_origins(inputs: Inputs, site: Site, problems: _Problems) -> None:
 
 def _check_tls(inputs: Inputs, site: Site, problems: _Problems) -> None:
     mode = tls_mode(inputs)
-    if not inputs.tls and not is_loopback(inputs.listen):
+    if not inputs.tls and not all(map(is_loopback, inputs.listen)):
         remedy = (
-            f"nginx listens on more than loopback (websockets_listen is {inputs.listen}). Use acme (a certificate from"
+            f"nginx listens on more than loopback (websockets_listen is {', '.join(inputs.listen)}). Use acme (a certificate from"
             " an authority such as Let's Encrypt), files (a certificate of your own), self-signed (a certificate for"
             " tests), or none (a proxy in front speaks TLS, or you trust the network)."
         )
@@ -316,23 +331,30 @@ def _check_tls(inputs: Inputs, site: Site, problems: _Problems) -> None:
     if mode == "files" and is_pem(inputs.tls_certificate) != is_pem(inputs.tls_key):
         remedy = "give the certificate and its key in the same way, as paths or as PEM text."
         problems.add("tls_key", remedy, SECRET)
-    if mode == "none" and inputs.listen_plain not in ("", "none"):
+    if mode == "none" and plain_given(inputs) not in ([], ["none"]):
         problems.add(
             "listen_plain",
             "without TLS nginx speaks plain HTTP at websockets_listen; leave this out, or set websockets_tls.",
+            ", ".join(inputs.listen_plain),
         )
     if mode == "none" and inputs.hsts:
         problems.add("hsts", "it tells browsers to use TLS only; set websockets_tls, or leave this out.")
-    for plain in site.plain:
-        if listen_address(plain.listen) == listen_address(inputs.listen):
-            problems.add("listen_plain", "nginx speaks TLS there (websockets_listen); use another port.")
+    secure, plain = both_families(inputs.listen), [server.listen for server in site.plain]
+    both = [at for at in plain if listen_address(at) in map(listen_address, secure)]
+    if both:
+        problems.add("listen_plain", "nginx speaks TLS there (websockets_listen); use another port.", both[0])
+    for name, listens, others in (("listen", secure, secure), ("listen_plain", plain, [*secure, *plain])):
+        for at in listens:
+            # Both have options, for which nginx would bind both, and the kernel lets it bind one.
+            for wide in (other for other in others if covers(other, at)):
+                problems.add(name, f"{wide} has all addresses of this port already; leave one of them out.", at)
     if not re.fullmatch(r"https://[^\s'\"]+", inputs.acme_directory):
         problems.add("acme_directory", "use the https URL of an authority's directory.")
     if inputs.acme_email and not _EMAIL.fullmatch(inputs.acme_email):
         problems.add("acme_email", "use an address such as ops@example.com.")
     if mode == "acme":
         if not site.plain:
-            problems.add("listen_plain", "the authority connects to this host over plain HTTP; use 80.")
+            problems.add("listen_plain", "the authority connects to this host over plain HTTP; use 80.", "none")
         for name in inputs.server_name:
             if name.startswith("*.") or "." not in name or is_address(name):
                 remedy = "an authority that asks over HTTP cannot check this name; use one such as ws.example.com."
@@ -412,7 +434,9 @@ def check_host(inputs: Inputs, site: Site, host: Host, numprocs: int) -> list[st
         problems.append(f"websockets_tls_{host.certificate.about} (on the host): {host.certificate.problem}")
     mine = {claim for server in site.servers for claim in server.claims()}
     for app, theirs in host.claims.items():
-        for address, name in sorted(claim.split(" ") for claim in mine & set(theirs)):
+        # By the name: an app has it at both families of a port, and perhaps at several ports.
+        taken = {name: address for address, name in sorted(claim.split(" ") for claim in mine & set(theirs))[::-1]}
+        for name, address in sorted(taken.items()):
             remedy = f"the app {app} has this name at {address} already; use another name, or another port in"
             problems.add("server_name", f"{remedy} websockets_listen.", name)
     for remedy in sizing.shortcomings(inputs.max_connections, numprocs, host.limits):
@@ -421,18 +445,27 @@ def check_host(inputs: Inputs, site: Site, host: Host, numprocs: int) -> list[st
 
 
 def _check_neighbours(inputs: Inputs, site: Site, host: Host, problems: _Problems) -> None:
-    for server in (site.main, *site.plain):
+    found = []
+    for server in site.own:
         name = "listen" if server.kind == "app" else "listen_plain"
+        if not host.ipv6 and ":" in listen_address(server.listen)[0]:
+            problems.add(name, "the host has no IPv6; use an IPv4 address, or a port alone.", server.listen)
+            continue
         there = host.listens.get(server.listen, Others())
         if there.listener:
-            problems.add(name, f"{there.listener}; use another address or port, or free this one.", server.listen)
+            found.append((name, f"{there.listener}; use another address or port, or free this one.", server.listen))
         speaks = "TLS" if server.tls else "plain HTTP"
         if there.speaks not in ("", speaks):
             remedy = f"another site speaks {there.speaks} there, and nginx cannot speak both at one address; use another port."
-            problems.add(name, remedy, server.listen)
+            found.append((name, remedy, server.listen))
         if there.proxy_protocol not in (None, inputs.proxy_protocol):
             remedy = f"another site has {there.proxy_protocol} at {server.listen}, and both must have the same"
             problems.add("proxy_protocol", f"{remedy}; use another port.")
+    for name, remedy, listen in found:
+        port = listen.removeprefix("[::]:")
+        # What holds for both families of a port alone is said once.
+        if port == listen or (name, remedy, port) not in found:
+            problems.add(name, remedy, listen)
 
 
 def go_back(inputs: Inputs, host: Host) -> Release:

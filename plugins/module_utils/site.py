@@ -41,11 +41,11 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Server:
-    """One of nginx's servers in the site.
+    """One of nginx's servers in the site, at one address. Those of a kind but ``refuse`` are one ``server`` block.
 
     :param kind: ``app``, ``plain`` (plain HTTP beside TLS), ``refuse`` (host names that no site has), or ``foreign`` (a
         server of another site)
-    :param listen: where it listens, as in the inputs
+    :param listen: where it listens: one address as in the inputs, or ``[::]:PORT`` beside a port alone
     :param directive: the value of its directive ``listen``, which has options too
     :param default: whether it answers for host names that no site has
     :param options: whether its ``listen`` has options that nginx takes once for an address
@@ -66,14 +66,6 @@ class Server:
     def claims(self) -> list[str]:
         """Return what no other app's server may have: its address and port with each of its names."""
         return [f"{':'.join(map(str, listen_address(self.listen)))} {name.lower()}" for name in self.names]
-
-    def head(self, names: Iterable[str] = ()) -> str:
-        """Return the lines ``listen`` and ``server_name`` of its text.
-
-        :param names: further names for ``server_name``
-        """
-        every = dict.fromkeys([*self.names, *names])
-        return f"    listen {self.directive};\n    server_name {' '.join(every)};\n"
 
 
 @dataclass(frozen=True)
@@ -105,7 +97,7 @@ class Site:
     :param origins: values of the header ``Origin`` that nginx allows, with an empty one if it may be missing; an empty
         list if nginx allows all
     :param host_header: a host name to which the app's server answers
-    :param address: address and port at which the host itself reaches the app's server
+    :param address: address and port at which the host itself reaches the app's server, at the first of its addresses
     :param url: the URL that a client opens
     :param tls_port: the port of TLS in a URL, with its colon; empty for 443
     """
@@ -122,13 +114,17 @@ class Site:
     tls_port: str = ""
 
     @classmethod
-    def of(cls, inputs: Inputs) -> Site:
-        """Return the site of checked inputs on a host without other sites."""
+    def of(cls, inputs: Inputs, ipv6: bool = True) -> Site:
+        """Return the site of checked inputs on a host without other sites.
+
+        :param ipv6: whether the host has IPv6
+        """
         secure = tls_mode(inputs) != "none"
         certificate = _certificate(inputs) if secure else None
-        plain = _plain_listen(inputs)
-        servers = [_server("plain", plain, inputs)] if plain else []
-        servers.append(_server("app", inputs.listen, inputs, tls=secure, backlog=inputs.max_connections))
+        listen, plain = inputs.listen[0], both_families(_plain_listens(inputs), ipv6)
+        servers = [_server("plain", at, inputs) for at in plain]
+        for at in both_families(inputs.listen, ipv6):
+            servers.append(_server("app", at, inputs, tls=secure, backlog=inputs.max_connections))
         scheme, usual = ("wss", 443) if secure else ("ws", 80)
         return cls(
             app=inputs.app,
@@ -138,9 +134,9 @@ class Site:
             certificate=certificate,
             origins=_origins(inputs, secure),
             host_header=_host_header(inputs.server_name[0]),
-            address=[*connect_address(inputs.listen)],
-            url=f"{scheme}://{inputs.server_name[0]}{_port(inputs.listen, usual)}{inputs.gate_path}",
-            tls_port=_port(inputs.listen, 443),
+            address=[*connect_address(listen)],
+            url=f"{scheme}://{inputs.server_name[0]}{_port(listen, usual)}{inputs.gate_path}",
+            tls_port=_port(listen, 443),
         )
 
     def beside(self, others: Mapping[str, Others]) -> Site:
@@ -154,7 +150,7 @@ class Site:
         servers = []
         # A client that connects to an address instead of a name sends no server name in TLS (RFC 6066).
         named = not any(map(is_address, self.main.names))
-        for server in (self.main, *self.plain):
+        for server in self.own:
             if not others.get(server.listen, Others()).default:
                 tls = server.tls
                 kind = dataclasses.replace(server, kind="refuse", names=[], default=True, reject=tls and named)
@@ -166,23 +162,38 @@ class Site:
 
     @property
     def main(self) -> Server:
-        """The app's server."""
+        """The app's server, at the first of its addresses."""
         return next(server for server in self.servers if server.kind == "app")
 
     @property
     def plain(self) -> list[Server]:
-        """The server for plain HTTP beside TLS, if there is one."""
+        """The server for plain HTTP beside TLS, at each of its addresses; empty if there is none."""
         return [server for server in self.servers if server.kind == "plain"]
+
+    @property
+    def own(self) -> list[Server]:
+        """The app's server and that for plain HTTP, at each of their addresses."""
+        return [*(server for server in self.servers if server.kind == "app"), *self.plain]
 
     @property
     def listens(self) -> list[str]:
         """Everything that nginx listens at for the app."""
-        return list(dict.fromkeys(server.listen for server in (self.main, *self.plain)))
+        return list(dict.fromkeys(server.listen for server in self.own))
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Addresses and ports at which the host itself reaches the app's server."""
+        return [connect_address(server.listen) for server in self.servers if server.kind == "app"]
 
 
 def tls_mode(inputs: Inputs) -> str:
     """Return ``websockets_tls``, or ``none`` if it is empty."""
     return inputs.tls or "none"
+
+
+def plain_given(inputs: Inputs) -> list[str]:
+    """Return ``websockets_listen_plain``; an empty string is an empty list."""
+    return [at for at in inputs.listen_plain if at]
 
 
 def is_pem(text: str) -> bool:
@@ -207,6 +218,12 @@ def is_loopback(listen: str) -> bool:
     return ipaddress.ip_address(listen_address(listen)[0]).is_loopback
 
 
+def covers(listen: str, other: str) -> bool:
+    """Tell whether one value of ``listen`` is all addresses of a port, and the other one of these."""
+    (all_of, port), (address, at) = listen_address(listen), listen_address(other)
+    return port == at and all_of in ("0.0.0.0", "::") and (":" in all_of) == (":" in address) and all_of != address
+
+
 def listen_address(listen: str) -> tuple[str, int]:
     """Return (address, port) of an nginx ``listen`` value; the address of a bare port is ``0.0.0.0``.
 
@@ -217,6 +234,20 @@ def listen_address(listen: str) -> tuple[str, int]:
         raise ValueError(listen)
     address = ipaddress.ip_address(match["v6"] or match["v4"] or "0.0.0.0")
     return str(address), int(match["port"])
+
+
+def both_families(listens: Iterable[str], ipv6: bool = True) -> list[str]:
+    """Return where nginx listens for these values: a port alone is all IPv4 and all IPv6 addresses of the host.
+
+    nginx itself takes a port alone for IPv4.
+
+    :param ipv6: whether the host has IPv6
+    """
+    found: dict[tuple[str, int], str] = {}
+    for given in listens:
+        for at in (given, *([f"[::]:{given}"] if given.isdecimal() and ipv6 else [])):
+            found.setdefault(listen_address(at), at)  # nginx refuses the same address twice
+    return list(found.values())
 
 
 def connect_address(listen: str) -> tuple[str, int]:
@@ -250,14 +281,13 @@ def _port(listen: str, usual: int) -> str:
     return "" if port == usual else f":{port}"
 
 
-def _plain_listen(inputs: Inputs) -> str:
-    """Return the ``listen`` of plain HTTP beside TLS, empty if nginx has none."""
-    given, listen, mode = inputs.listen_plain, inputs.listen, tls_mode(inputs)
-    if mode == "none" or given == "none":
-        return ""
-    if not given and (listen_address(listen)[1] == 443 or mode == "acme"):
-        return re.sub(r"[0-9]+$", "80", listen)
-    return given
+def _plain_listens(inputs: Inputs) -> list[str]:
+    """Return where nginx speaks plain HTTP beside TLS, as in the inputs; empty if nowhere."""
+    mode, given = tls_mode(inputs), plain_given(inputs)
+    if mode == "none" or given == ["none"]:
+        return []
+    usual = [re.sub(r"[0-9]+$", "80", at) for at in inputs.listen if listen_address(at)[1] == 443 or mode == "acme"]
+    return given or [at for at in usual if not any(covers(wide, at) for wide in both_families(usual))]
 
 
 def _certificate(inputs: Inputs) -> Certificate:
@@ -276,8 +306,8 @@ def _origins(inputs: Inputs, secure: bool) -> list[str]:
     if allowed == ["*"]:
         return []
     if not allowed:
-        port = listen_address(inputs.listen)[1]
-        ports = [""] if port in DEFAULT_PORTS.values() else ["", f":{port}"]
+        listening = dict.fromkeys(listen_address(at)[1] for at in inputs.listen)
+        ports = ["", *(f":{port}" for port in listening if port not in DEFAULT_PORTS.values())]
         # Without TLS here, a proxy in front may speak it.
         schemes = ["https"] if secure else ["https", "http"]
         names = [name.lower() for name in inputs.server_name]

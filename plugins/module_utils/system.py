@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import resource
+import socket
 import subprocess
 from collections.abc import Collection, Iterable
 
@@ -46,6 +47,16 @@ def distribution(text: str, platforms: Collection[str]) -> tuple[str, str]:
     pretty = f"{found['NAME']} {version}" if version and "NAME" in found else found.get("PRETTY_NAME", own)
     like = [f"{own}-{version}", own, *found.get("ID_LIKE", "").split()]
     return pretty, next((name for name in like if name in platforms), "")
+
+
+def ipv6() -> bool:
+    """Tell whether the host has IPv6: its kernel and its loopback interface."""
+    try:
+        with socket.socket(socket.AF_INET6) as attempt:
+            attempt.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def python_version(path: str) -> str:

@@ -191,6 +191,7 @@ def observe(given: dict[str, Any]) -> Host:
         missing_packages=system.missing(given["platforms"][platform]["packages"]) if platform else [],
         group=group[0],
         home=group[1],
+        ipv6=system.ipv6(),
         listens=neighbours.listens(app, site.listens, sites),
         certificate=validity(site.certificate),
         claims=neighbours.claims(app, sites),
