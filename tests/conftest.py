@@ -41,6 +41,12 @@ def _no_git_of_the_caller(monkeypatch):
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def _no_nginx_of_the_machine(tmp_path, monkeypatch):
+    """The user of the machine's own nginx says nothing about the tests' processes."""
+    monkeypatch.setattr(paths, "NGINX_MAIN", f"{tmp_path}/nginx.conf")
+
+
 @pytest.fixture
 def short_path():
     """A temporary folder whose name leaves room for Unix sockets: their paths have at most 107 bytes."""

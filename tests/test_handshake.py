@@ -171,13 +171,45 @@ def refuse(connection, request):
 
 
 def test_another_answer(serve):
-    with pytest.raises(HandshakeError, match=r"^answered b'HELLO' to the message 'hello'$"):
+    with pytest.raises(
+        HandshakeError, match=r"^answered b'HELLO' to the message 'hello'\. Set websockets_gate_message "
+    ):
         probe(serve(lambda websocket: websocket.send(websocket.recv().upper())), message="hello")
 
 
 def test_a_refusal_is_told_with_its_words(serve):
-    with pytest.raises(HandshakeError, match=r"^refused the handshake: HTTP/1.1 403 Forbidden Not you\.$"):
+    with pytest.raises(HandshakeError, match=r"^refused the handshake: HTTP/1.1 403 Forbidden Not you\.\n"):
         probe(serve(echo, process_request=refuse))
+
+
+def test_a_refusal_says_what_was_asked_and_keeps_secrets(serve):
+    with pytest.raises(HandshakeError) as refused:
+        asked = {"server_name": "ws.example.com", "path": "/ws?a=1", "origin": "https://a.example"}
+        probe(serve(echo, process_request=refuse), headers={"X-Token": "secret"}, **asked)
+    assert "It was asked for /ws?a=1 with Host ws.example.com and the headers Origin, X-Token." in str(refused.value)
+    assert "set websockets_gate_path or websockets_gate_headers" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+# {the server's answer: whether it may be another one a moment later}
+ANSWERS = {
+    "HTTP/1.1 400 Bad Request": False,
+    "HTTP/1.1 404 Not Found": False,
+    "HTTP/1.1 500 Internal Server Error": False,
+    "HTTP/1.1 200 OK": False,
+    "+OK ready": False,
+    "HTTP/1.1 502 Bad Gateway": True,
+    "HTTP/1.1 503 Service Unavailable": True,
+    "HTTP/1.1 504 Gateway Timeout": True,
+    "": True,
+}
+
+
+@pytest.mark.parametrize(("status", "may_change"), ANSWERS.items())
+def test_an_answer_is_definite_unless_a_starting_server_gives_it(status, may_change, answer):
+    with pytest.raises(HandshakeError) as refused:
+        probe(answer(f"{status}\r\n\r\n".encode() if status else b""))
+    assert (refused.value.answer == "") is may_change
 
 
 def test_a_close_instead_of_an_answer(serve):

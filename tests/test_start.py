@@ -1,5 +1,6 @@
 """A release starts under a real supervisord, from the role's own templates, and passes the gate or is removed."""
 
+import grp
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.websockets.deploy.plugins.module_utils import handshake, release
+from ansible_collections.websockets.deploy.plugins.module_utils import handshake, paths, release
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
 from ansible_collections.websockets.deploy.plugins.module_utils.release import Release
@@ -263,6 +264,7 @@ FAILING = {
 def test_a_release_that_fails_its_gate_leaves_nothing_behind(planned, start_module, code, why, state, log):
     serving = planned()
     start_module(serving)
+    release.point(serving["release"]["live_link"], serving["release"]["sockets"])
     before = pids(serving)
     made = planned(code, gate_timeout=GATE)
     failed = start_module(made)
@@ -270,17 +272,165 @@ def test_a_release_that_fails_its_gate_leaves_nothing_behind(planned, start_modu
     assert failed["failed"]
     assert failed["msg"].startswith(
         f"Release {bad['id']} has not passed the gate and gets no traffic; nginx serves what it served before."
-        f" {bad['sockets']}/{why}. supervisord says "
+        f" {bad['sockets']}/{why}. "
     )
-    assert re.search(f" is ({state})", failed["msg"])
+    assert re.search(f" supervisord says echo_0. is ({state})", failed["msg"])
     # The gate's last try may have begun just then.
     assert any(log in line for line in failed["msg"].splitlines()[-3:])
     # Nothing of it is left, and the live release still runs.
     assert Supervisor().processes(bad["program"]) == {}
     assert release.programs("echo") == [serving["release"]["id"]]
     assert not os.path.exists(bad["sockets"])
+    assert list(release.stored("echo")) == [serving["release"]["id"]]
     assert pids(serving) == before
     answers(serving)
+
+
+def test_a_first_release_that_fails_its_gate_leaves_no_app(planned, start_module):
+    made = planned(CRASHES, gate_timeout=GATE)
+    failed = start_module(made)
+    assert "gets no traffic; nothing of echo was serving before. " in failed["msg"]
+    assert "no database" in failed["msg"]
+    assert release.apps() == []
+    assert release.programs("echo") == []
+    # The whole log is there for its reader, until a release works.
+    logs = [process["log"] for process in made["release"]["processes"]]
+    assert f"The end of {logs[0]}:" in failed["msg"]
+    assert set(logs) <= set(release.unneeded("echo", 5)[1])
+
+
+def test_a_release_that_has_been_live_stays_when_it_fails(planned, start_module):
+    """Only its gate fails today: tomorrow a rollback may need it."""
+    made = planned(CRASHES, gate_timeout=GATE)
+    release.went_live(from_dict(Release, made["release"]), "")
+    assert start_module(made)["failed"]
+    assert list(release.stored("echo")) == [made["release"]["id"]]
+
+
+def refusing(condition, status="FORBIDDEN"):
+    """Return the code of an echo app that refuses a handshake where a condition holds."""
+    return f"""
+source = open('{ECHO}/app.py').read()
+exec(source.replace('if request.path == "/healthz":', {f"if {condition}:"!r}).replace('OK, "OK', '{status}, "NO'))
+"""
+
+
+def test_a_definite_answer_is_not_asked_for_again_and_again(planned, start_module):
+    made = planned(refusing("print('asked') or request.path != '/ws'", "NOT_FOUND"), gate_path="/", numprocs=1)
+    failed = start_module(made)
+    assert "echo_00.sock refused the handshake: HTTP/1.1 404 Not Found" in failed["msg"]
+    assert (
+        "It was asked for / with Host localhost and the headers X-Real-IP, X-Forwarded-For, X-Forwarded"
+        in failed["msg"]
+    )
+    assert "set websockets_gate_path or websockets_gate_headers" in failed["msg"]
+    # A gate of 20 s would ask more than 20 times.
+    assert Path(made["release"]["processes"][0]["log"]).read_text().count("404 Not Found") < 12
+
+
+def test_an_app_whose_paths_come_late_is_waited_for(planned, start_module):
+    first = "(counted := getattr(health, 'count', 0) + 1, setattr(health, 'count', counted))[0] < 4"
+    assert start_module(planned(refusing(first, "NOT_FOUND"), numprocs=1))["changed"] is True
+
+
+def test_an_app_that_is_not_ready_is_waited_for(planned, start_module):
+    first = "(counted := getattr(health, 'count', 0) + 1, setattr(health, 'count', counted))[0] < 4"
+    made = planned(refusing(first, "SERVICE_UNAVAILABLE"), numprocs=1, gate_timeout=8)
+    assert start_module(made)["changed"] is True
+
+
+def test_a_mistyped_path_restarts_no_process_of_the_live_release(planned, start_module):
+    made = planned(refusing("request.path == '/mistyped'", "NOT_FOUND"))
+    start_module(made)
+    release.point(made["release"]["live_link"], made["release"]["sockets"])
+    before = pids(made)
+    failed = start_module(made, probe={**made["probe"], "path": "/mistyped", "timeout": GATE})
+    assert "set websockets_gate_path" in failed["msg"]
+    assert pids(made) == before
+    answers(made)
+
+
+# What nginx may not connect to
+
+NGINX = "www-data"  # as in Debian's nginx.conf
+# What a process does before it listens, and what is wrong then.
+CLOSED = {
+    "a umask": ("os.umask(0o177)", "{socket} has mode 0600, owner root, group www-data; "),
+    "a umask that leaves bits that do not matter": (
+        "os.umask(0o027)",
+        "{socket} has mode 0750, owner root, group www-data; ",
+    ),
+    "a folder of its own": (
+        "os.makedirs(path + '.d', 0o700, exist_ok=True); os.path.lexists(path) or os.symlink(path + '.d/s', path);"
+        " sys.argv[1] = path + '.d/s'",
+        "{socket}.d has mode 2700, owner root, group www-data; ",
+    ),
+    "another group": (
+        "os.chmod(os.path.dirname(path), 0o711); os.chown(os.path.dirname(path), 0, 0)",
+        "{socket} has mode 0770, owner root, group root; ",
+    ),
+    # What ls shows as the group's rights is the mask of the ACL, which nginx's group does not have.
+    "an ACL": (
+        "os.setxattr(os.path.dirname(path), 'system.posix_acl_default', struct.pack('<I' + 5 * 'HHI', 2, 1, 7, 0,"
+        " 2, 7, 1, 4, 0, 0, 16, 7, 0, 32, 0, 0))",
+        "{socket} has mode 0770, owner root, group www-data, and an ACL; ",
+    ),
+}
+
+
+@pytest.fixture
+def nginxs_user(host):
+    """Let nginx's user in as on a host: to the folders, and to what its group may do in the app's own."""
+    Path(paths.NGINX_MAIN).write_text(f"# user root;\nuser {NGINX};\n")
+    host.chmod(0o711)
+
+    def let_in(made):
+        os.chown(made["release"]["runtime"], -1, grp.getgrnam(NGINX).gr_gid)
+        os.chmod(made["release"]["runtime"], 0o2750)
+        return made
+
+    return let_in
+
+
+only_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as nginx's user, as the role does on a host")
+
+
+@only_root
+@pytest.mark.parametrize(("before", "why"), CLOSED.values(), ids=CLOSED)
+def test_a_socket_that_nginx_may_not_connect_to_fails_the_gate(planned, start_module, nginxs_user, before, why):
+    code = f"import os, struct, sys; path = sys.argv[1]; {before}\nexec(open('{ECHO}/app.py').read())"
+    made = nginxs_user(planned(code, gate_timeout=GATE))
+    socket = made["release"]["processes"][0]["socket"]
+    failed = start_module(made)
+    assert (
+        f"{socket} does not let nginx connect: {why.format(socket=socket)}nginx connects as {NGINX}, " in failed["msg"]
+    )
+    assert f"the mode {'0750' if '.d has' in why else '0660'}" in failed["msg"]
+    assert (os.geteuid(), os.getegid()) == (0, 0)
+
+
+@only_root
+def test_a_socket_that_nginx_may_connect_to_passes(planned, start_module, nginxs_user):
+    made = nginxs_user(planned())
+    assert start_module(made)["changed"] is True
+    assert serves(made)
+    # An administrator's chmod is seen by the next run, which mends it.
+    os.chmod(made["release"]["processes"][1]["socket"], 0o600)
+    assert not serves(made)
+    release.point(made["release"]["live_link"], made["release"]["sockets"])
+    assert start_module(made)["changed"] is True
+    assert serves(made)
+
+
+@only_root
+def test_a_socket_that_is_opened_a_moment_later_passes(planned, start_module, nginxs_user):
+    """Some servers listen first and give the mode then."""
+    code = (
+        "import asyncio, os, sys; os.umask(0o177)\nsource = open('{ECHO}/app.py').read()\n"
+        "exec(source.replace('stop = asyncio.Event()', 'stop = asyncio.Event(); asyncio.get_running_loop()"
+        ".call_later(0.5, os.chmod, sys.argv[1], 0o660)'))"
+    ).replace("{ECHO}", str(ECHO))
+    assert start_module(nginxs_user(planned(code)))["changed"] is True
 
 
 def test_a_crash_is_told_at_once(planned, start_module):
@@ -316,6 +466,8 @@ def test_the_headers_of_the_gate_are_sent(planned, start_module):
     made = planned(code, gate_timeout=GATE)
     refused = start_module(made, headers={"X-Token": "wrong"})
     assert "refused the handshake: HTTP/1.1 200 OK" in refused["msg"]
+    assert "wrong" not in refused["msg"]
+    put_in_place(made)
     assert start_module(made, headers={"X-Token": "t"})["changed"] is True
 
 

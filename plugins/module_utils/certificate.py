@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import acme, handshake, nginx, paths, recorded, tls
+from . import release as releases
 from .probe import Probe
 from .site import Certificate, Site
 from .tls import Validity
@@ -106,8 +107,8 @@ def certify(module: Any, site: Site, found: Validity, challenge: Challenge) -> b
         if nginx.read(site.file) != was:
             nginx.apply({site.file: was})
         raise acme.AcmeError(
-            f"There is no certificate for {', '.join(certificate.names)} from {certificate.directory}. nginx serves what"
-            f" it served before, and the next run asks again. {error}"
+            f"There is no certificate for {', '.join(certificate.names)} from {certificate.directory};"
+            f" {releases.still_serves(site.app)}. The next run asks again. {error}"
         ) from None
     return True
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import tls
+from . import nginx, tls, unix
 from .probe import Probe
 
 Address = str | Sequence[Any]
@@ -21,6 +21,9 @@ Address = str | Sequence[Any]
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CLOSED = "closed the connection without an answer"
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
+# Status codes with which a server may refuse a handshake while it starts.
+_STARTING = ("502", "503", "504")
+_MESSAGE = "message"
 
 
 # nginx adds these headers. An app that cannot take them has to fail at its gate, not with clients.
@@ -31,7 +34,19 @@ PROXY = b"PROXY UNKNOWN\r\n"
 
 
 class HandshakeError(Exception):
-    """The server did not behave like a WebSocket server; the message says what it did."""
+    """The server did not behave like a WebSocket server; the message says what it did.
+
+    :param answer: the server's definite answer, such as ``404``; empty if another attempt may help
+    """
+
+    def __init__(self, message: str, answer: str = "") -> None:
+        super().__init__(message)
+        self.answer = answer
+
+    @property
+    def wrong_question(self) -> bool:
+        """Whether the server works, but expects another path, other headers or another message."""
+        return self.answer == _MESSAGE or self.answer[:1] in ("2", "3", "4")
 
 
 def ask(
@@ -60,7 +75,11 @@ def ask(
             reply = connection.receive_message()
         connection.close()  # before an error: otherwise the app's log would end with an unclean close
         if probe.message and reply != probe.message.encode():
-            raise HandshakeError(f"answered {reply[:80]!r} to the message {probe.message[:80]!r}")
+            raise HandshakeError(
+                f"answered {reply[:80]!r} to the message {probe.message[:80]!r}. Set websockets_gate_message to a message that"
+                " your app sends back unchanged, or leave it empty for a handshake alone",
+                _MESSAGE,
+            )
     except TimeoutError:
         raise HandshakeError(f"did not answer within {probe.timeout:g} s") from None
     except FileNotFoundError:
@@ -107,7 +126,21 @@ class _Connection:
             for source in (source for source in sources if (":" in source) == (":" in address[0])):
                 self.socket.bind((source, 0))
         self._limit()
-        self.socket.connect(address if isinstance(address, str) else tuple(address))
+        if isinstance(address, str):
+            self._connect_as_nginx(address)
+        else:
+            self.socket.connect(tuple(address))
+
+    def _connect_as_nginx(self, path: str) -> None:
+        """Connect to a process of an app: what root may do says nothing about what nginx may do."""
+        account = nginx.account()
+        try:
+            with unix.acting_as(account):
+                self.socket.connect(path)
+        except PermissionError:
+            if not account:
+                raise
+            raise HandshakeError(f"does not let nginx connect: {unix.refusal(path, account)}", "EACCES") from None
 
     def secure(self, host: str, certificate: str) -> None:
         """Go on over TLS. The client trusts only the deployed certificate, not the system's authorities."""
@@ -130,16 +163,26 @@ class _Connection:
         self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         while b"\r\n\r\n" not in self.buffer:
             if len(self.buffer) > 65536:
-                raise HandshakeError("answered something that is not HTTP")
+                raise HandshakeError("answered something that is not HTTP", "not HTTP")
             self._fill()
         head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
         status, *answered = head.decode("latin-1").split("\r\n")
-        if status.split()[1:2] != ["101"]:
-            raise HandshakeError(f"refused the handshake: {status[:80]} {self.buffer[:120].decode('latin-1').strip()}")
+        code = "".join(status.split()[1:2])
+        if code != "101":
+            refused = f"refused the handshake: {status[:80]} {self.buffer[:120].decode('latin-1').strip()}"
+            if code in _STARTING:
+                raise HandshakeError(refused)
+            # Only the names of the headers: a value may be secret.
+            further = f" and the headers {', '.join(map(str, headers))}" if headers else ""
+            raise HandshakeError(
+                f"{refused}\nIt was asked for {path} with Host {host}{further}. If your app expects another path or further"
+                " headers, set websockets_gate_path or websockets_gate_headers",
+                code or "not HTTP",
+            )
         fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in answered)}
         accept = base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
         if fields.get("sec-websocket-accept") != accept:
-            raise HandshakeError("answered 101 without the right Sec-WebSocket-Accept")
+            raise HandshakeError("answered 101 without the right Sec-WebSocket-Accept", "101")
 
     def send(self, opcode: int, payload: bytes) -> None:
         if len(payload) < 126:

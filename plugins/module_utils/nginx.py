@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ import time
 from collections.abc import Mapping
 
 from . import paths
+from .unix import Account
 
 Texts = dict[str, str | None]
 """{path: text, None if the file does not exist}"""
@@ -52,6 +55,22 @@ def read(path: str) -> str | None:
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def account() -> Account | None:
+    """Return the user as which nginx connects to the processes, None if the host has no nginx, or one without that user."""
+    main = read(paths.NGINX_MAIN)
+    if main is None:
+        return None
+    # Without the directive, nginx's own user is nobody. Without a group, it is the group of the user's name.
+    said = re.search(r"(?m)^\s*user\s+([^;\s]+)(?:\s+([^;\s]+))?\s*;", main)
+    user = said[1] if said else "nobody"
+    try:
+        entry = pwd.getpwnam(user)
+        gid = grp.getgrnam(said[2] or user).gr_gid if said else entry.pw_gid
+    except KeyError:
+        return None
+    return Account(user, entry.pw_uid, gid, os.getgrouplist(user, gid))
 
 
 def test(files: Mapping[str, str | None], to_come: Mapping[str, str] | None = None) -> str:

@@ -24,6 +24,7 @@ PROCESS = "files/process-1.json"
 # A file in a release that has had the traffic. It has the id of the release before; its date is when the traffic came.
 _PREVIOUS = "previous"
 _ID = "[0-9a-f]{12}"
+_LOG = re.compile(rf"-({_ID})\.log[.0-9]*$")
 
 Findings = dict[str, tuple[str, str]]
 """{relative path: (kind, value)} of an app's files, see :func:`describe`."""
@@ -215,6 +216,17 @@ def live_id(app: str) -> str:
         return ""
 
 
+def still_serves(app: str) -> str:
+    """Return what serves after a step of a deploy has failed, as the end of a sentence."""
+    return "nginx serves what it served before" if live_id(app) else f"nothing of {app} was serving before"
+
+
+def discard(release: Release) -> None:
+    """Remove a release that has failed, unless it has ever had the traffic. Its packages and its logs stay for the next try."""
+    if not os.path.exists(f"{release.path}/{_PREVIOUS}"):
+        shutil.rmtree(release.path, ignore_errors=True)
+
+
 def point(link: str, target: str) -> None:
     """Point a symbolic link at ``target`` by one rename(2), so that the link exists at every moment."""
     beside = f"{link}.new"
@@ -242,8 +254,8 @@ def stored(app: str) -> dict[str, Stored]:
 
 
 def apps() -> list[str]:
-    """Return the sorted names of the apps that have releases on this host."""
-    return sorted(path.split("/")[-2] for path in glob.glob(f"{paths.app_base('*')}/releases"))
+    """Return the sorted names of the apps that have a release on this host. One whose first deploy has failed has none."""
+    return sorted({path.split("/")[-3] for path in glob.glob(f"{paths.app_base('*')}/releases/*")})
 
 
 def venvs(app: str) -> list[str]:
@@ -274,10 +286,10 @@ def unneeded(app: str, keep: int) -> tuple[list[str], list[str]]:
     newest = sorted((id for id in found if found[id].been_live), key=lambda id: found[id].since, reverse=True)
     kept = {now, *newest[:keep]} | ({found[now].previous} if now in found else set())
     ids = sorted(set(found) - kept)
-    gone = glob.glob(f"{base}/releases/.*.partial")
-    for id in ids:
-        release = found[id].release
-        gone += [release.path, *glob.glob(f"{glob.escape(release.logs)}/*-{id}.log*")]
+    gone = glob.glob(f"{base}/releases/.*.partial") + [found[id].release.path for id in ids]
+    # A release that has failed is gone already, and its logs are not.
+    logs = glob.glob(f"{glob.escape(Release.of(app, '').logs)}/*.log*")
+    gone += [log for log in logs if (named := _LOG.search(log)) and named[1] not in kept]
     used = {found[id].release.venv for id in set(found) & kept}
     gone += [venv for venv in glob.glob(f"{base}/venvs/*") if venv not in used]
     return ids, gone

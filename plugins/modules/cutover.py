@@ -268,6 +268,7 @@ class CutOver:
         if self.swap and not self.module.check_mode:
             try:
                 Supervisor().retire(self.release)
+                releases.discard(self.release)
             except (SupervisorError, OSError) as error:
                 self.module.warn(f"{self.release.program} could not be removed: {error}")
         self.module.fail_json(msg=message)

@@ -219,10 +219,9 @@ def execute(
     """Run a command; if it fails, fail the module with the end of the command's output."""
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
+        serves = releases.still_serves(module.params["release"]["app"])
         words = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
-        module.fail_json(
-            msg=f"The release cannot be built; nginx serves what it served before. {' '.join(command[:4])} failed:\n{words}"
-        )
+        module.fail_json(msg=f"The release cannot be built; {serves}. {' '.join(command[:4])} failed:\n{words}")
 
 
 def listing(id: str, files: Mapping[str, str]) -> str:
@@ -264,7 +263,7 @@ def main() -> None:
                 elif differing := build(module, release):
                     module.exit_json(changed=False, differing=differing)
             except OSError as error:
-                module.fail_json(msg=f"The release cannot be built; nginx serves what it served before. {error}")
+                module.fail_json(msg=f"The release cannot be built; {releases.still_serves(release.app)}. {error}")
     module.exit_json(
         changed=True,
         diff={

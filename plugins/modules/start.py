@@ -96,25 +96,35 @@ def start(supervisor: Supervisor, release: Release) -> bool:
 def gate(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapping[str, object]) -> None:
     """Wait until every process answers a handshake.
 
-    :raises GateError: as soon as a process has failed, or ``probe.timeout`` is over
+    :raises GateError: as soon as a process has failed, gives the same definite answer for a tenth of ``probe.timeout``, or
+        ``probe.timeout`` is over
     """
     deadline = time.monotonic() + probe.timeout
     for process in release.processes:
-        pause = 0.05
+        pause, answer, since = 0.05, "", 0.0
         while (error := handshake.fault(process.socket, probe, headers, deadline - time.monotonic())) is not None:
+            now = time.monotonic()
+            if error.answer != answer:
+                answer, since, pause = error.answer, now, 0.05
+            # Not at the first one: some apps listen a moment before all of their paths are there.
+            settled = answer and now - since > probe.timeout / 10
             state = supervisor.processes(release.program)[process.name]
-            if state["statename"] in FAILED or time.monotonic() > deadline:
+            if state["statename"] in FAILED or settled or now > deadline:
                 raise GateError(process, error, state)
             time.sleep(pause)
             pause = min(2 * pause, 1)  # otherwise the gate's tries would fill the log
 
 
 def repair(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapping[str, object]) -> bool:
-    """Restart the processes of a running release that do not answer; return whether there were any."""
-    silent = [process.name for process in release.processes if handshake.fault(process.socket, probe, headers)]
-    for name in silent:
+    """Restart the processes of a running release that do not answer; return whether there were any.
+
+    A process that works and expects another question stays: its clients do not deserve a restart.
+    """
+    faults = {process.name: handshake.fault(process.socket, probe, headers) for process in release.processes}
+    broken = [name for name, error in faults.items() if error and not error.wrong_question]
+    for name in broken:
         supervisor.restart(release.program, name)
-    return bool(silent)
+    return bool(broken)
 
 
 class GateError(Exception):
@@ -173,10 +183,11 @@ def start_and_gate(module: AnsibleModule, release: Release, probe: Probe, header
             module.fail_json(msg=f"The live release {release.id} does not answer. {error}")
         try:
             supervisor.retire(release)
+            releases.discard(release)
         except (SupervisorError, OSError) as second:
             module.warn(f"{release.program} could not be removed: {second}")
         module.fail_json(
-            msg=f"Release {release.id} has not passed the gate and gets no traffic; nginx serves what it served before."
+            msg=f"Release {release.id} has not passed the gate and gets no traffic; {releases.still_serves(release.app)}."
             f" {error}"
         )
     module.exit_json(changed=changed or started)
