@@ -381,8 +381,8 @@ def test_without_an_authority_the_old_site_still_serves(secure, started, cut_ove
     before = site.read_text()
     done = cut_over(secure(2, **ACME))
     assert done["msg"] == (
-        "There is no certificate for ws.example.com from https://127.0.0.1:9/dir. nginx serves what it served before,"
-        " and the next run asks again. Connection refused"
+        "There is no certificate for ws.example.com from https://127.0.0.1:9/dir; nginx serves what it served before."
+        " The next run asks again. Connection refused"
     )
     assert "--domain ws.example.com" in authority.read_text()
     assert site.read_text() == before
