@@ -79,7 +79,7 @@ def test_one_app_is_that_app_only(there, printed):
 
 def test_an_app_that_is_not_there_is_named_beside_those_that_are(there, printed):
     there("echo", ONE)
-    with pytest.raises(logs.AnsibleActionFail, match="There is no app chat on this host; its apps: echo."):
+    with pytest.raises(logs.AnsibleActionFail, match=r"There is no app chat on this host; its apps: echo\."):
         list(printed("chat"))
 
 

@@ -47,7 +47,7 @@ class ActionModule(ActionBase):
         """Yield the lines of one host's logs; if it follows them, without an end."""
         # "auto" and the like are Ansible's ways to find a Python; the role needs this one anyway.
         python = python if python.startswith("/") else "/usr/bin/python3"
-        given = {
+        given: dict[str, Any] = {
             **{"programs": paths.programs(), "srv": paths.SRV, "log": paths.LOG},
             **{"app": app, "lines": lines, "follow": follow, "seen": None, "live": None, "wait": 0},
         }

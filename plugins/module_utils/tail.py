@@ -9,7 +9,7 @@ import re
 import select
 import sys
 import time
-from typing import Any
+from typing import Any, BinaryIO
 
 # The most that one look reads of one file, in bytes.
 CHUNK = 1 << 18
@@ -92,7 +92,7 @@ def rest(path: str, inode: int, offset: int) -> str:
         return ""
 
 
-def last_lines(file: Any, lines: int) -> int:
+def last_lines(file: BinaryIO, lines: int) -> int:
     """Return the offset of the last lines of a file, or of as many of them as fit into one look."""
     end = file.seek(0, os.SEEK_END)
     start = max(0, end - CHUNK)
