@@ -6,15 +6,25 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.websockets.deploy.plugins.module_utils import handshake, nginx, paths, release, unix
+from ansible_collections.websockets.deploy.plugins.module_utils import (
+    handshake,
+    nginx,
+    paths,
+    release,
+    supervisor,
+    unix,
+)
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 from role import challenge, load, nginx_files, plan, put_in_place, read
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 cutover = load("modules/cutover")
@@ -330,3 +340,149 @@ def test_remove_takes_the_site_out_of_nginx_and_leaves_clients(
         eventually(refused)
         client.send("still here")
         assert client.recv() == "still here"
+
+
+# A restart of the live release, without new code
+
+
+@pytest.fixture
+def restart(capsys):
+    def run(made, **changed):
+        arguments = {name: made[name] for name in ("release", "run", "probe")}
+        arguments |= {"minfds": 256, "headers": {}, "restart": True, **changed}
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            start.main()
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture
+def coming(port):
+    """Have clients come one after the other, and return their number and what has failed for any of them."""
+    stop, seen = threading.Event(), SimpleNamespace(served=0, failed=[])
+
+    def come():
+        while not stop.is_set():
+            try:
+                with connect(f"ws://127.0.0.1:{port}/") as client:
+                    client.send("hello")
+                    assert client.recv(timeout=10) == "hello"
+            except ConnectionClosed as error:
+                # A process may tell a client to come back before it has answered.
+                if error.rcvd is None or error.rcvd.code != 1012:
+                    seen.failed.append(error)
+            except Exception as error:
+                seen.failed.append(error)
+            seen.served += 1
+
+    threads = [threading.Thread(target=come) for _ in range(2)]
+
+    @contextlib.contextmanager
+    def clients():
+        for thread in threads:
+            thread.start()
+        try:
+            yield seen
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+    return clients
+
+
+def break_code(made):
+    """Have the release lose what its processes need at their start only."""
+    code = Path(made["release"]["code"])
+    code.unlink()
+    code.mkdir()
+    (code / "app.py").write_text("raise SystemExit('the database is gone')")
+
+
+def pids(made):
+    return {
+        name: process["pid"] for name, process in supervisor.Supervisor().processes(made["release"]["program"]).items()
+    }
+
+
+def test_a_restart_under_load_fails_no_handshake_and_tells_every_client(started, cut_over, restart, coming, port):
+    made = started(1, numprocs=3)
+    cut_over(made)
+    before = pids(made)
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(connect(f"ws://127.0.0.1:{port}/")) for _ in range(9)]
+        with coming() as seen:
+            assert restart(made)["changed"] is True
+            after = seen.served
+            while seen.served < after + 3:
+                time.sleep(0.01)
+        for client in held:
+            with pytest.raises(ConnectionClosed) as closed:
+                client.recv(timeout=10)
+            assert closed.value.rcvd.code == 1012
+    assert seen.failed == []
+    now = pids(made)
+    assert all(now[name] != before[name] for name in before)
+    through(port)
+
+
+def test_a_process_that_does_not_come_back_ends_the_restart(started, cut_over, restart, port):
+    made = started(1, numprocs=3, gate_timeout=4)
+    cut_over(made)
+    before = pids(made)
+    break_code(made)
+    done = restart(made)
+    id = made["release"]["id"]
+    stays = f"echo_00 of {id} does not come back after its restart; not restarted, and serving as before: echo_01, echo_02. "
+    assert done["failed"]
+    assert done["msg"].startswith(stays)
+    assert "the database is gone" in done["msg"]
+    now = pids(made)
+    assert [now[name] == before[name] for name in sorted(before)] == [False, True, True]
+    through(port)
+
+
+def test_a_process_that_is_silent_comes_first(started, cut_over, restart):
+    """Otherwise the restart of the others could leave nginx without a process that answers."""
+    made = started(1, gate_timeout=4)
+    cut_over(made)
+    before = pids(made)
+    break_code(made)
+    os.unlink(made["release"]["processes"][1]["socket"])
+    assert "; not restarted, and serving as before: echo_00. " in restart(made)["msg"]
+    assert pids(made)["echo_00"] == before["echo_00"]
+
+
+def test_a_process_that_is_down_has_to_come_back_first(started, cut_over, restart):
+    made = started(1, gate_timeout=4)
+    cut_over(made)
+    before = pids(made)
+    break_code(made)
+    supervisor.Supervisor().call("stopProcess", f"{made['release']['program']}:echo_01", True)
+    assert "does not answer" in restart(made)["msg"]
+    assert pids(made)["echo_00"] == before["echo_00"]
+
+
+def test_a_restart_is_the_last_step_of_its_run(started, cut_over, restart):
+    made = started(1)
+    cut_over(made)
+    restart(made)
+    assert Path(paths.LOCK).read_text() == ""
+
+
+def test_another_run_on_the_host_keeps_a_restart_away(started, cut_over, restart):
+    made = started(1)
+    cut_over(made)
+    before = pids(made)
+    done = restart({**made, "run": {"id": "other 1 /", "who": "somebody@other (process 1)"}})
+    assert "is at work on this host" in done["msg"]
+    assert pids(made) == before
+
+
+def test_a_check_restarts_nothing(started, cut_over, restart):
+    made = started(1)
+    cut_over(made)
+    before = pids(made)
+    assert restart(made, _ansible_check_mode=True)["changed"] is True
+    assert pids(made) == before

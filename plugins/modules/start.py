@@ -12,6 +12,8 @@ description:
   - This module adds the release's Supervisor program by name, and asks each of its sockets for a WebSocket handshake.
   - If a process of a new release does not answer, the module removes the program again and fails.
   - If a process of the live release does not answer, the module restarts that process.
+  - With O(restart) it restarts all processes of the live release one after the other, each as soon as the one before it
+    answers. If a process does not, the module stops there, and the others go on serving.
   - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
 author: The authors of this repository (!UNKNOWN)
 extends_documentation_fragment:
@@ -47,6 +49,14 @@ options:
     description: Further headers of the handshake. They may hold secrets.
     type: dict
     required: true
+  restart:
+    description: Whether to restart the processes of the live release, and to give the host's lock back after that.
+    type: bool
+    default: false
+  interval:
+    description: The least number of seconds from the stop of one process to that of the next, for O(restart).
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -65,9 +75,10 @@ RETURN = r"""
 # This module returns only changed.
 """
 
+import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -77,6 +88,7 @@ from ..module_utils import release as releases
 from ..module_utils.probe import Probe
 from ..module_utils.record import from_dict
 from ..module_utils.release import Process, Release
+from ..module_utils.run import Run
 from ..module_utils.supervisor import DOWN, FAILED, Supervisor, SupervisorError
 
 
@@ -127,6 +139,40 @@ def repair(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapp
     return bool(broken)
 
 
+def restart(
+    supervisor: Supervisor, release: Release, probe: Probe, headers: Mapping[str, object], interval: float
+) -> None:
+    """Restart the processes of the live release one after the other, so that the others serve meanwhile.
+
+    Those that do not answer come first: after them, no restart leaves nginx without a process that answers.
+
+    :raises RestartError: if a process does not answer after its restart
+    """
+    if start(supervisor, release):  # what was down is new by now
+        gate(supervisor, release, probe, headers)
+    silent = {process.name for process in release.processes if handshake.fault(process.socket, probe, headers)}
+    waiting = sorted(release.processes, key=lambda process: process.name not in silent)
+    next_stop = time.monotonic()
+    while waiting:
+        process = waiting.pop(0)
+        time.sleep(max(0, next_stop - time.monotonic()))
+        next_stop = time.monotonic() + interval
+        supervisor.restart(release.program, process.name)
+        try:
+            gate(supervisor, dataclasses.replace(release, processes=[process]), probe, headers)
+        except GateError as error:
+            raise RestartError(release, process, waiting, error) from None
+
+
+class RestartError(Exception):
+    """A process has not come back; the message says which ones were not restarted."""
+
+    def __init__(self, release: Release, process: Process, waiting: Sequence[Process], error: Exception) -> None:
+        rest = ", ".join(sorted(other.name for other in waiting))
+        stays = f"; not restarted, and serving as before: {rest}" if rest else ""
+        super().__init__(f"{process.name} of {release.id} does not come back after its restart{stays}. {error}")
+
+
 class GateError(Exception):
     """A process does not answer; the message has supervisord's view of it and the end of its log."""
 
@@ -157,12 +203,14 @@ def main() -> None:
             "minfds": {"type": "int", "required": True},
             "probe": {"type": "dict", "required": True},
             "headers": {"type": "dict", "required": True, "no_log": True},
+            "restart": {"type": "bool", "default": False},
+            "interval": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
     release = from_dict(Release, module.params["release"])
     if module.check_mode:
-        module.exit_json(changed=not os.path.lexists(release.program_file))
+        module.exit_json(changed=module.params["restart"] or not os.path.lexists(release.program_file))
     with lock.hold(module):
         start_and_gate(module, release, from_dict(Probe, module.params["probe"]), module.params["headers"])
 
@@ -174,10 +222,16 @@ def start_and_gate(module: AnsibleModule, release: Release, probe: Probe, header
     try:
         supervisor.wait()
         changed = supervisor.raise_descriptors(module.params["minfds"])
+        if module.params["restart"]:
+            restart(supervisor, release, probe, headers, module.params["interval"])
+            lock.end(from_dict(Run, module.params["run"]))
+            module.exit_json(changed=True)
         started = start(supervisor, release)
         if not started and live:
             started = repair(supervisor, release, probe, headers)
         gate(supervisor, release, probe, headers)
+    except RestartError as error:
+        module.fail_json(msg=str(error))
     except (SupervisorError, GateError, OSError) as error:
         if live:
             module.fail_json(msg=f"The live release {release.id} does not answer. {error}")
