@@ -58,9 +58,9 @@ HOST = to_dict(
 )
 
 
-def stored(id, app="echo", **what):
+def stored(id, app="echo", numprocs=0, **what):
     """Return a release on a host, as plugins/modules/observe.py returns it."""
-    return to_dict(Stored(Release.of(app, id, f"ws-{app}"), **{"files": {}, **what}))
+    return to_dict(Stored(Release.of(app, id, f"ws-{app}", numprocs=numprocs), **{"files": {}, **what}))
 
 
 def load(path):

@@ -4,6 +4,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.websockets.deploy.plugins.module_utils.host_files import HostFile
+from ansible_collections.websockets.deploy.plugins.module_utils.inputs import InputError
 from role import plan, read, render, stored
 
 VENV = plan()["release"]["venv"]
@@ -102,6 +103,24 @@ def test_a_file_that_is_as_its_template_says_is_not():
 
 def test_a_removal_drains_whatever_there_is():
     assert todo("remove") == ["drain"]
+
+
+def test_a_restart_restarts_whatever_serves():
+    planned = plan({**DEPLOYED, "releases": {ID: stored(ID, numprocs=3)}}, "restart")
+    assert planned["todo"]["start"] == [f"restart 3 processes of {ID} one after the other"]
+    assert planned["release"]["id"] == ID
+    assert planned["warnings"] == []
+
+
+def test_a_restart_of_one_process_warns():
+    (warning,) = plan({**DEPLOYED, "releases": {ID: stored(ID, numprocs=1)}}, "restart")["warnings"]
+    assert warning.startswith("echo has one process: handshakes fail while it restarts.")
+
+
+@pytest.mark.parametrize("purpose", ["restart", "rollback"])
+def test_without_a_live_release_there_is_nothing_to_do_it_to(purpose):
+    with pytest.raises(InputError, match="it has no live release on this host; deploy it first"):
+        plan({**DEPLOYED, "live": ""}, purpose)
 
 
 # The end of a check says it in words.

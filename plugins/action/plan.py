@@ -37,8 +37,8 @@ except ImportError:  # meta/runtime.yml names the version too, but Ansible only 
 class ActionModule(ActionBase):
     """The action ``plan``: it returns a :class:`Plan` as a dictionary, and a fact with the apps that this run deploys.
 
-    ``purpose`` is ``deploy``, ``rollback`` (to a release that is on the host already) or ``remove`` (all releases of the
-    app). Only a deploy reads the app's code. ``bootstrap`` checks what a deploy can check on the control node, and the
+    ``purpose`` is ``deploy``, ``rollback`` (to a release that is on the host already), ``restart`` (of the live release) or
+    ``remove`` (all releases of the app). Only a deploy reads the app's code. ``bootstrap`` checks what a deploy can check on the control node, and the
     host's ``os_release``: the host has no Python yet.
     """
 
@@ -94,7 +94,9 @@ class ActionModule(ActionBase):
             else:
                 numprocs = sizing.numprocs(inputs.numprocs, host.cores)
                 stop_at(rules.check_host(inputs, site, host, numprocs))
-                if purpose == "rollback":
+                if purpose == "restart":
+                    to_be = rules.the_live(inputs, host)
+                elif purpose == "rollback":
                     to_be = rules.go_back(inputs, host)
                 else:
                     process = json.loads(_read(os.path.join(task_vars["role_path"], release.PROCESS)))
@@ -126,7 +128,7 @@ class ActionModule(ActionBase):
         made = dataclasses.replace(
             made, sandbox_says=plan.say_sandbox(made, inputs.sandbox), todo=plan.todo(made, len(found))
         )
-        warnings = rules.untested(*known, platforms)
+        warnings = rules.untested(*known, platforms) + (rules.alone(to_be) if purpose == "restart" else [])
         return {**to_dict(made), "warnings": warnings, "ansible_facts": {"__websockets_deployed": deployed}}
 
     def _inputs(self, task_vars: Mapping[str, Any]) -> Inputs:

@@ -14,7 +14,7 @@ from .run import Run
 from .site import Site
 from .sizing import Sizes
 
-PURPOSES = ("deploy", "rollback", "remove", "bootstrap")
+PURPOSES = ("deploy", "rollback", "restart", "remove", "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,8 @@ def todo(plan: Plan, files: int = 0) -> Todo:
     host, release = plan.host, plan.release
     if plan.purpose == "remove":
         return Todo(drain=["drain and remove all releases"])
+    if plan.purpose == "restart":
+        return Todo(start=[f"restart {len(release.processes)} processes of {release.id} one after the other"])
     live = host.live == release.id
     start, drain = [], []
     if not live:

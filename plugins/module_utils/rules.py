@@ -468,14 +468,32 @@ def _check_neighbours(inputs: Inputs, site: Site, host: Host, problems: _Problem
             problems.add(name, remedy, listen)
 
 
+def the_live(inputs: Inputs, host: Host) -> Release:
+    """Return the live release of the app.
+
+    :raises InputError: if the host has none
+    """
+    if host.live not in host.releases:
+        raise InputError(problem("websockets_app", inputs.app, "it has no live release on this host; deploy it first."))
+    return host.releases[host.live].release
+
+
+def alone(release: Release) -> list[str]:
+    """Return a warning if no other process can take the clients of one that restarts."""
+    if len(release.processes) > 1:
+        return []
+    return [
+        f"{release.app} has one process: handshakes fail while it restarts. With more (websockets_numprocs), none does;"
+        " a deploy fails none either."
+    ]
+
+
 def go_back(inputs: Inputs, host: Host) -> Release:
     """Return the release on the host that a rollback goes to.
 
     :raises InputError: if the host has no such release
     """
-    app, live, releases = inputs.app, host.live, host.releases
-    if live not in releases:
-        raise InputError(problem("websockets_app", app, "it has no live release on this host; deploy it first."))
+    app, live, releases = inputs.app, the_live(inputs, host).id, host.releases
     there = [id for id, release in releases.items() if release.been_live and id != live]
     there.sort(key=lambda id: releases[id].since)
     target = inputs.rollback_to or releases[live].previous
