@@ -301,6 +301,7 @@ FORGERIES = {
     "X-Forwarded-For": "192.0.2.66",
     "X-Real-IP": "192.0.2.66",
     "X-Forwarded-Proto": "https",
+    "X_Forwarded_Proto": "https",
     "X-Forwarded-Host": "evil.example",
     "Forwarded": "for=192.0.2.66;proto=https;host=evil.example",
     "X_Real_IP": "192.0.2.66",
@@ -313,14 +314,47 @@ def where(got):
     return {name: values for name, values in got.items() if "forwarded" in name or "real" in name}
 
 
-def seen_as(address):
-    return {"x-real-ip": [address], "x-forwarded-for": [address], "x-forwarded-proto": ["http"]}
+def seen_as(address, scheme="http", port=None):
+    """Return what the app gets of these; a site without trusted proxies says nothing about a port."""
+    ports = {"x-forwarded-port": [str(port)]} if port else {}
+    return {"x-real-ip": [address], "x-forwarded-for": [address], "x-forwarded-proto": [scheme], **ports}
 
 
-@pytest.mark.parametrize("proxies", [[], ["127.0.0.3"]], ids=["no proxy", "another one is a proxy"])
-def test_what_a_client_says_about_itself_does_not_reach_the_app(tell, proxies):
-    ask = tell(trusted_proxies=proxies)
-    assert where(ask("127.0.0.4", FORGERIES)) == seen_as("127.0.0.4")
+def test_what_a_client_says_about_itself_does_not_reach_the_app(tell):
+    assert where(tell()("127.0.0.4", FORGERIES)) == seen_as("127.0.0.4")
+
+
+def test_nor_does_it_beside_a_proxy(tell):
+    ask = tell(trusted_proxies=["127.0.0.3"])
+    forgeries = {**FORGERIES, "X-Forwarded-Port": "443", "X_Forwarded_Port": "443"}
+    assert where(ask("127.0.0.4", forgeries)) == seen_as("127.0.0.4", port=ask.site.port)
+
+
+@pytest.mark.parametrize(
+    ("said", "scheme"),
+    [
+        *(("https", "https"), ("http", "http"), ("wss", "https"), ("ws", "http"), ("HTTPS", "https")),
+        *(("https, http", "http"), ("https,https", "http"), ("javascript", "http"), ("~https", "http"), (None, "http")),
+        *(("default", "http"), ("", "http")),
+    ],
+)
+def test_a_trusted_proxy_says_how_clients_reach_it(tell, said, scheme):
+    ask = tell(trusted_proxies=["127.0.0.3"])
+    headers = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Port": "8443"}
+    headers |= {} if said is None else {"X-Forwarded-Proto": said}
+    assert where(ask("127.0.0.3", headers)) == seen_as("192.0.2.7", scheme, 8443)
+    # The port is known to nobody if the proxy does not say it.
+    del headers["X-Forwarded-Port"]
+    assert where(ask("127.0.0.3", headers)) == seen_as("192.0.2.7", scheme)
+
+
+def test_the_authorizer_is_told_the_same(tell, authorizer):
+    ask = tell(trusted_proxies=["127.0.0.3"], auth_request=authorizer.url)
+    said = {"X-Forwarded-Proto": "https", "X-Forwarded-Port": "8443", "Cookie": "session=good"}
+    ask("127.0.0.3", said)
+    assert [authorizer.asked[-1][f"x-forwarded-{what}"] for what in ("proto", "port")] == ["https", "8443"]
+    ask("127.0.0.4", said)
+    assert [authorizer.asked[-1][f"x-forwarded-{what}"] for what in ("proto", "port")] == ["http", str(ask.site.port)]
 
 
 def test_what_a_client_says_about_itself_does_not_evade_a_limit(tell):
@@ -341,11 +375,21 @@ def test_a_load_balancer_is_not_taken_for_a_client(tell):
     assert where(ask(balancer, {"X-Forwarded-For": "nonsense"})) == seen_as(balancer)
 
 
+@pytest.mark.parametrize(("port", "scheme"), [(443, "https"), (80, "http"), (8443, "http")])
+def test_the_proxy_protocol_says_at_which_port_a_client_came(tell, port, scheme):
+    ask = tell(trusted_proxies=["127.0.0.3"], proxy_protocol=True)
+    line = f"PROXY TCP4 192.0.2.7 198.51.100.1 40000 {port}\r\n"
+    forgeries = {**FORGERIES, "X-Forwarded-Port": "1", "X-Forwarded-Proto": "wss"}
+    assert where(ask("127.0.0.3", forgeries, line)) == seen_as("192.0.2.7", scheme, port)
+    assert where(ask("127.0.0.4", forgeries, line)) == seen_as("127.0.0.4", port=ask.site.port)
+
+
 def test_a_load_balancer_that_speaks_the_proxy_protocol(tell):
     ask = tell(trusted_proxies=["127.0.0.3"], proxy_protocol=True)
     line = "PROXY TCP4 192.0.2.7 127.0.0.1 40000 80\r\n"
-    assert where(ask("127.0.0.3", FORGERIES, line)) == seen_as("192.0.2.7")
-    assert where(ask("127.0.0.4", {}, line)) == seen_as("127.0.0.4"), "it is believed from the load balancer alone"
+    assert where(ask("127.0.0.3", FORGERIES, line)) == seen_as("192.0.2.7", port=80)
+    told = where(ask("127.0.0.4", {}, line))
+    assert told == seen_as("127.0.0.4", port=ask.site.port), "it is believed from the load balancer alone"
     proof(ask.site)
     with pytest.raises(handshake.HandshakeError):
         proof(ask.site, proxy_protocol=False)

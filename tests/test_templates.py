@@ -74,6 +74,16 @@ def test_nginx_takes_two_apps_beside_each_other(nginx_folder):
     assert "[warn]" not in nginx.test(nginx_files(chat, nginx_folder) | nginx_files(room, nginx_folder))
 
 
+def test_nginx_takes_two_apps_that_trust_other_proxies(nginx_folder):
+    """Their variables are nginx's own names for all sites. These are the names of apps that are most like each other."""
+    one = plan(app="a-b", server_name=["a.example"], trusted_proxies=["192.0.2.1", "192.0.2.1"])
+    other = plan(BESIDE, app="a_b", server_name=["b.example"], trusted_proxies=["192.0.2.2"])
+    longest = plan(BESIDE, app="a" * 34, user="a", server_name=["c.example"], trusted_proxies=["192.0.2.3"])
+    files = [nginx_files(made, nginx_folder) for made in (one, other, longest)]
+    assert "[warn]" not in nginx.test(files[0] | files[1] | files[2])
+    assert len({made["site"]["variables"] for made in (one, other, longest)}) == 3
+
+
 def test_nginx_warns_of_two_apps_with_one_name(nginx_folder):
     chat, room = plan(app="chat"), plan(BESIDE, app="room")
     files = nginx_files(chat, nginx_folder) | nginx_files(room, nginx_folder)
@@ -448,7 +458,10 @@ def test_nginx_reads_names_origins_and_proxies_as_they_are_meant(nginx_folder, n
             right[variable] = given[variable]
     planned = plan(**right)
     found = directives(render("site.conf.j2", planned))
-    assert names(found) == usual("access")
+    # In nginx's geo, a network is the first word of its line.
+    (trusted,) = right["trusted_proxies"]
+    assert ["192.0.2.1" if name == trusted else name for name in names(found)] == usual("access")
+    assert [trusted, "1"] in found
     assert ["server_name", *right["server_name"]] in found
     assert ["if", "($http_origin", "=", *right["origins"], ")"] in found
     assert ["set_real_ip_from", *right["trusted_proxies"]] in found

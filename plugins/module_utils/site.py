@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
@@ -100,6 +101,7 @@ class Site:
     :param address: address and port at which the host itself reaches the app's server, at the first of its addresses
     :param url: the URL that a client opens
     :param tls_port: the port of TLS in a URL, with its colon; empty for 443
+    :param variables: start of the names of the variables that its file defines for all of nginx's sites
     """
 
     app: str
@@ -112,6 +114,7 @@ class Site:
     address: list[str | int] = field(default_factory=list)
     url: str = ""
     tls_port: str = ""
+    variables: str = ""
 
     @classmethod
     def of(cls, inputs: Inputs, ipv6: bool = True) -> Site:
@@ -137,6 +140,8 @@ class Site:
             address=[*connect_address(listen)],
             url=f"{scheme}://{inputs.server_name[0]}{_port(listen, usual)}{inputs.gate_path}",
             tls_port=_port(listen, 443),
+            # Not the app's name: a variable has no dash, and nginx refuses one that is longer than about 45 characters.
+            variables=f"websockets_{hashlib.sha256(inputs.app.encode()).hexdigest()[:8]}",
         )
 
     def beside(self, others: Mapping[str, Others]) -> Site:

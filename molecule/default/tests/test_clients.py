@@ -98,9 +98,12 @@ def test_idle_client_stays_longer_than_the_proxys_timeout(echo, client):
 def test_app_sees_who_the_client_is(host, asgi, client):
     async def talk(websocket):
         await websocket.send("headers")
-        return json.loads(await websocket.recv()), websocket.local_address[0]
+        headers = json.loads(await websocket.recv())
+        await websocket.send("client")
+        return headers, json.loads(await websocket.recv()), websocket.local_address[0]
 
-    headers, address = client(asgi, talk, additional_headers={"X-Forwarded-For": "192.0.2.7"})
+    headers, seen, address = client(asgi, talk, additional_headers={"X-Forwarded-For": "192.0.2.7"})
+    assert seen == ["ws", address, 0], "what uvicorn makes of it"
     assert headers["x-real-ip"] == address
     assert headers["x-forwarded-for"] == address
     assert headers["x-forwarded-proto"] == "http"

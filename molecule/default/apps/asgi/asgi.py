@@ -25,6 +25,8 @@ async def app(scope, receive, send):
     while (event := await receive())["type"] == "websocket.receive":
         if event.get("text") == "headers":
             await send({"type": "websocket.send", "text": json.dumps(headers)})
+        elif event.get("text") == "client":
+            await send({"type": "websocket.send", "text": json.dumps([scope["scheme"], *(scope["client"] or [])])})
         elif event.get("text") == "secret":
             await send({"type": "websocket.send", "text": os.environ["API_TOKEN"]})
         elif (event.get("text") or "").startswith("attempt "):
