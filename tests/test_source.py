@@ -91,6 +91,61 @@ def test_a_pipe_is_refused(tmp_path):
     assert str(error.value) == f"websockets_src is '{tmp_path}/pipe': {remedy}"
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"caf\xe9.txt", r"caf\xe9.txt"),
+        (b"caf\xe9/app.py", r"caf\xe9/app.py"),
+        (b"\xe4\xf6/\xc3\xbc.txt", r"\xe4\xf6/ü.txt"),
+    ],
+)
+@pytest.mark.parametrize("by_git", [False, True], ids=["folder", "git"])
+def test_a_name_that_is_not_utf8_is_refused(tmp_path, name, shown, by_git):
+    write(tmp_path, **{"app.py": ""})
+    path = os.path.join(os.fsencode(tmp_path), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w"):
+        pass
+    if by_git:
+        git(tmp_path, "init", "-q", "-b", "main")
+        git(tmp_path, "add", ".")
+        git(tmp_path, "commit", "-q", "-m", "first")
+    with pytest.raises(InputError) as error:
+        plan(**({"repo": str(tmp_path), "src": ""} if by_git else {"src": str(tmp_path)}))
+    assert str(error.value) == f"websockets_src has {shown}: this name is not UTF-8; rename it."
+
+
+def test_a_link_to_a_name_that_is_not_utf8_is_refused(tmp_path):
+    write(tmp_path, **{"app.py": ""})
+    os.symlink(b"caf\xe9.txt", os.fsencode(tmp_path / "menu"))
+    with pytest.raises(InputError) as error:
+        plan(src=str(tmp_path))
+    assert str(error.value) == (
+        r"websockets_src has menu: it is a link to caf\xe9.txt, which is not UTF-8; rename the file and make the link again."
+    )
+
+
+def test_a_name_that_is_not_utf8_does_not_matter_where_it_is_no_part_of_the_app(tmp_path):
+    write(tmp_path, **{"app.py": ""})
+    for name in (b"caf\xe9.pyc", b".git/caf\xe9"):
+        os.makedirs(os.path.dirname(os.fsencode(tmp_path) + b"/" + name), exist_ok=True)
+        with open(os.fsencode(tmp_path) + b"/" + name, "w"):
+            pass
+    assert list(source.scan(tmp_path)) == ["app.py"]
+
+
+@pytest.mark.parametrize("name", ["ü.txt", "Icon\r", "a\nb", "tab\t", "\x1b[31m", "-rf", "a b", "'", '"', "\\xe9"])
+def test_other_odd_names_are_released(tmp_path, name):
+    write(tmp_path / "app", **{"app.py": ""})
+    (tmp_path / "app" / name).write_text("x")
+    found = source.scan(tmp_path / "app")
+    source.archive(tmp_path / "app", found, tmp_path / "packed")
+    with tarfile.open(tmp_path / "packed") as tar:
+        tar.extractall(tmp_path / "out")
+    assert source.scan(tmp_path / "out") == found
+    assert name in found
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(InputError) as error:
         plan(src=str(tmp_path), command="{venv}/bin/app {socket}")
@@ -185,6 +240,22 @@ def test_code_that_is_a_requirement_decides(tmp_path, line):
     before = text_of(tmp_path)
     write(tmp_path, lib__new="")
     assert text_of(tmp_path) != before
+
+
+def test_an_editors_mark_of_utf8_hides_no_line(tmp_path):
+    write(tmp_path, **{"requirements.txt": "\ufeff-r more.txt\n", "more.txt": "a==1\n"})
+    assert "a==1" in text_of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "sub/more.txt"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_requirements_that_are_not_utf8_are_refused(tmp_path, name, encoding):
+    write(tmp_path, **{"app.py": "", "requirements.txt": "-r sub/more.txt\n", "sub__more.txt": ""})
+    (tmp_path / name).write_bytes("# café\nwebsockets\n".encode(encoding))
+    with pytest.raises(
+        InputError, match=rf"^websockets_src has {name}: it is not UTF-8 \(byte \d\); save it as UTF-8\.$"
+    ):
+        plan(src=str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,10 @@ def deploy(host, app, tmp_path, capsys, monkeypatch):
 
     def run(meanwhile=lambda: None):
         planned = plan(
-            {"releases": {id: to_dict(one) for id, one in release.stored("echo").items()}},
+            {
+                "releases": {id: to_dict(one) for id, one in release.stored("echo").items()},
+                "live": release.live_id("echo"),
+            },
             src=str(app),
             user=me,
             command="x {socket}",
@@ -115,6 +118,25 @@ def test_a_release_that_was_edited_on_the_host_is_no_source(deploy, app, harm):
     harm(Path(deploy()[1]["code"], "lib", "large.py"))
     (app / "app.py").write_text("print('bye')\n")
     assert deploy()[0] == [["app.py", "link"], ["app.py", "lib/large.py", "lib/tool", "link"]]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"files": {"caf\\udce9.txt": "file 0"}}'])
+def test_a_live_release_without_a_record_gets_it_again_and_goes_on(deploy, app, text):
+    made = deploy()[1]
+    release.went_live(release.Release.of("echo", made["id"]), "")
+    release.point(made["live_link"], made["sockets"])
+    record, code = Path(made["path"], "release.json"), Path(made["code"])
+    good = record.read_text()
+    record.write_text(text)
+    (code / "app.py").write_text("# edited\n")
+    (code / "lib" / "tool").unlink()
+    (code / "lib" / "tool").mkdir()
+    there = os.open(code, os.O_RDONLY)  # as a process has it that was started in this folder
+    assert deploy()[1]["id"] == made["id"]
+    assert record.read_text() == good
+    assert os.stat("lib/large.py", dir_fd=there).st_ino == (code / "lib" / "large.py").stat().st_ino
+    os.close(there)
+    assert release.stored("echo")[made["id"]].been_live
 
 
 def test_code_that_changes_while_it_is_deployed_is_refused(deploy, app):

@@ -129,6 +129,8 @@ class ActionModule(ActionBase):
             made, sandbox_says=plan.say_sandbox(made, inputs.sandbox), todo=plan.todo(made, len(found))
         )
         warnings = rules.untested(*known, platforms) + (rules.alone(to_be) if purpose == "restart" else [])
+        if purpose in ("deploy", "rollback"):
+            warnings += rules.unreadable(host, to_be)
         return {**to_dict(made), "warnings": warnings, "ansible_facts": {"__websockets_deployed": deployed}}
 
     def _inputs(self, task_vars: Mapping[str, Any]) -> Inputs:

@@ -50,7 +50,7 @@ def found(files: Iterable[str]) -> dict[str, str]:
     there = {}
     for path in files:
         if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8", errors="replace") as file:
                 there[path] = f"{stat.S_IMODE(os.fstat(file.fileno()).st_mode):04o} {file.read()}"
         elif os.path.isdir(os.path.dirname(path)):
             there[path] = ""
@@ -71,7 +71,7 @@ def texts(*patterns: str) -> Iterable[tuple[str, str]]:
 def folders_are_made(path: str) -> bool:
     """Tell whether all folders of a file in tmpfiles.d exist with the owner, group and mode that it names."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             lines = [line.split() for line in file if line.startswith("d ")]
         for _, folder, mode, user, group in lines:
             made = os.lstat(folder)

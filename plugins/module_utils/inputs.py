@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "websockets_"
+APP_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 # Inputs that may hold a password. No result of a task has them.
 HIDDEN = ("secrets", "pip_index_url", "gate_headers", "repo", "tls_key")
 # Messages have this instead of a value that may be a password.

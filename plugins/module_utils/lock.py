@@ -41,7 +41,7 @@ def held(run: Run, take: bool = False, ended: str = "") -> Iterator[None]:
     :param ended: id of a run that has ended without giving the lock back, empty if none is known
     :raises LockError: if another run holds the lock, or has taken it since
     """
-    with open(paths.LOCK, "a+", encoding="utf-8") as file:
+    with open(paths.LOCK, "a+", encoding="utf-8", errors="replace") as file:
         # After a run was killed, its last task still goes on to its end.
         deadline = time.monotonic() + (PATIENCE if ended else 0)
         while not _locked(file):
@@ -80,7 +80,7 @@ def hold(module: Any) -> Iterator[None]:
 
 def end(run: Run) -> None:
     """Give the lock back if this run holds it."""
-    with open(paths.LOCK, "a+", encoding="utf-8") as file:
+    with open(paths.LOCK, "a+", encoding="utf-8", errors="replace") as file:
         holder = _read(file)
         if holder and holder.id == run.id:
             _write(file, None)
@@ -96,8 +96,10 @@ def _locked(file: IO[str]) -> bool:
 
 def _read(file: IO[str]) -> Run | None:
     file.seek(0)
-    holder = json.loads(file.read() or "null")
-    return from_dict(Run, holder) if holder else None
+    try:
+        return from_dict(Run, json.loads(file.read()))
+    except (ValueError, TypeError):  # it is empty, or no run has written it
+        return None
 
 
 def _write(file: IO[str], run: Run | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import json
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import paths
-from .inputs import Inputs
+from .inputs import APP_NAME, Inputs
+from .record import from_dict, load
 
 # The file that is written last into a virtual environment. An environment without it is incomplete, and is made again.
 COMPLETE = ".complete"
@@ -25,6 +27,8 @@ PROCESS = "files/process-1.json"
 _PREVIOUS = "previous"
 _ID = "[0-9a-f]{12}"
 _LOG = re.compile(rf"-({_ID})\.log[.0-9]*$")
+# nginx's shared memory for an app holds as many processes.
+MOST_PROCESSES = 512
 
 Findings = dict[str, tuple[str, str]]
 """{relative path: (kind, value)} of an app's files, see :func:`describe`."""
@@ -147,6 +151,17 @@ class Stored:
         return self.previous is not None
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What is read of a release.json."""
+
+    id: str
+    user: str
+    venv: str
+    numprocs: int
+    files: dict[str, str]
+
+
 def digest(value: Any) -> str:
     """Return 12 hexadecimal digits (48 bits) of the sha256 of a value made of JSON's types."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
@@ -211,9 +226,10 @@ def programs(app: str) -> list[str]:
 def live_id(app: str) -> str:
     """Return the id of the release that gets the traffic, empty if no release does."""
     try:
-        return os.path.basename(os.readlink(paths.live_link(app)))
-    except FileNotFoundError:
+        id = os.path.basename(os.readlink(paths.live_link(app)))
+    except OSError:
         return ""
+    return id if re.fullmatch(_ID, id) else ""
 
 
 def still_serves(app: str) -> str:
@@ -237,25 +253,40 @@ def point(link: str, target: str) -> None:
 
 
 def stored(app: str) -> dict[str, Stored]:
-    """Return {id: release} of the app's releases on this host."""
-    found = {}
-    for path in glob.glob(f"{glob.escape(paths.app_base(app))}/releases/*/release.json"):
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-        release = Release.of(app, *(record[name] for name in ("id", "user", "venv", "numprocs")))
-        previous, since = None, 0.0
-        try:
-            with open(f"{release.path}/{_PREVIOUS}", encoding="utf-8") as file:
-                previous, since = file.read().strip(), os.fstat(file.fileno()).st_mtime
-        except FileNotFoundError:
-            pass
-        found[release.id] = Stored(release, record["files"], previous, since)
-    return found
+    """Return {id: release} of the app's releases on this host, without those whose record cannot be read."""
+    found = {id: _stored(app, id) for id in folders(app)}
+    return {id: release for id, release in found.items() if release}
+
+
+def folders(app: str) -> list[str]:
+    """Return the sorted ids of all releases that have a folder on this host, whether they can be read or not."""
+    try:
+        names = os.listdir(f"{paths.app_base(app)}/releases")
+    except OSError:
+        return []
+    return sorted(name for name in names if re.fullmatch(_ID, name))
+
+
+def _stored(app: str, id: str) -> Stored | None:
+    """Return a release on this host, None if its record cannot be read."""
+    path = Release.of(app, id).path
+    try:
+        record = from_dict(_Record, load(f"{path}/release.json"))
+    except (OSError, ValueError, TypeError):
+        return None
+    if record.id != id or not 1 <= record.numprocs <= MOST_PROCESSES:
+        return None
+    previous, since = None, 0.0
+    with contextlib.suppress(OSError), open(f"{path}/{_PREVIOUS}", encoding="utf-8", errors="replace") as file:
+        text, since = file.read().strip(), os.fstat(file.fileno()).st_mtime
+        previous = text if re.fullmatch(_ID, text) else ""
+    return Stored(Release.of(app, id, record.user, record.venv, record.numprocs), record.files, previous, since)
 
 
 def apps() -> list[str]:
     """Return the sorted names of the apps that have a release on this host. One whose first deploy has failed has none."""
-    return sorted({path.split("/")[-3] for path in glob.glob(f"{paths.app_base('*')}/releases/*")})
+    names = {path.split("/")[-3] for path in glob.glob(f"{paths.app_base('*')}/releases/*")}
+    return sorted(name for name in names if APP_NAME.fullmatch(name))
 
 
 def venvs(app: str) -> list[str]:
@@ -272,6 +303,8 @@ def went_live(release: Release, previous: str | None) -> None:
     if previous is None:
         os.utime(marker)
         return
+    if os.path.isdir(marker):
+        shutil.rmtree(marker)
     with open(marker, "w", encoding="utf-8") as file:
         file.write(f"{previous}\n")
 
@@ -279,19 +312,20 @@ def went_live(release: Release, previous: str | None) -> None:
 def unneeded(app: str, keep: int) -> tuple[list[str], list[str]]:
     """Return what no rollback needs, as ids of releases and as paths.
 
-    It is the releases beyond the newest ``keep``, the releases that have never been live, and their packages and logs.
-    The live release and the release before it stay.
+    It is the releases beyond the newest ``keep``, the releases that have never been live or cannot be read, and their
+    packages and logs. The live release and the release before it stay.
     """
     found, now, base = stored(app), live_id(app), glob.escape(paths.app_base(app))
     newest = sorted((id for id in found if found[id].been_live), key=lambda id: found[id].since, reverse=True)
-    kept = {now, *newest[:keep]} | ({found[now].previous} if now in found else set())
-    ids = sorted(set(found) - kept)
-    gone = glob.glob(f"{base}/releases/.*.partial") + [found[id].release.path for id in ids]
+    kept = {now, *newest[:keep]} | ({found[now].previous} & set(found) if now in found else set())
+    ids = [id for id in folders(app) if id not in kept]
+    gone = glob.glob(f"{base}/releases/.*.partial") + [Release.of(app, id).path for id in ids]
     # A release that has failed is gone already, and its logs are not.
     logs = glob.glob(f"{glob.escape(Release.of(app, '').logs)}/*.log*")
     gone += [log for log in logs if (named := _LOG.search(log)) and named[1] not in kept]
     used = {found[id].release.venv for id in set(found) & kept}
-    gone += [venv for venv in glob.glob(f"{base}/venvs/*") if venv not in used]
+    if not now or now in found:  # otherwise nothing says which packages the live release uses
+        gone += [venv for venv in glob.glob(f"{base}/venvs/*") if venv not in used]
     return ids, gone
 
 
@@ -299,7 +333,7 @@ def prune(app: str, keep: int) -> list[str]:
     """Remove what :func:`unneeded` returns; return the ids of the removed releases."""
     ids, gone = unneeded(app, keep)
     for path in gone:
-        if os.path.isdir(path):
+        if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
             os.unlink(path)

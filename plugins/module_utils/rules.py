@@ -14,8 +14,8 @@ from typing import Any
 
 from . import sizing
 from .host import Host
-from .inputs import PREFIX, SECRET, InputError, Inputs, problem
-from .release import Release
+from .inputs import APP_NAME, PREFIX, SECRET, InputError, Inputs, problem
+from .release import MOST_PROCESSES, Release
 from .site import (
     DEFAULT_PORTS,
     Others,
@@ -34,7 +34,6 @@ PLACEHOLDERS = ("socket", "venv", "release", "ping_interval", "backlog")
 # Unix socket paths: sun_path is 108 bytes with its terminating zero (unix(7)).
 SOCKET_PATH_MAX = 107
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # useradd(8)
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*")
@@ -118,7 +117,7 @@ def check_site(inputs: Inputs, site: Site) -> list[str]:
 
 
 def _check_app(inputs: Inputs, problems: _Problems) -> None:
-    if not _NAME.fullmatch(inputs.app):
+    if not APP_NAME.fullmatch(inputs.app):
         problems.add("app", "use lower-case letters, digits, - and _, starting with a letter.")
     if not _USER.fullmatch(inputs.user):
         remedy = "use a user name of at most 32 lower-case letters, digits, - and _, starting with a letter."
@@ -126,8 +125,8 @@ def _check_app(inputs: Inputs, problems: _Problems) -> None:
     elif inputs.user == "root":
         problems.add("user", "the app must not run as root; name a user of its own.")
     numprocs = inputs.numprocs
-    if numprocs != "auto" and not (re.fullmatch("[0-9]{1,3}", numprocs) and 1 <= int(numprocs) <= 512):
-        problems.add("numprocs", "use 1 to 512, or auto for one process per core.")
+    if numprocs != "auto" and not (re.fullmatch("[0-9]{1,3}", numprocs) and 1 <= int(numprocs) <= MOST_PROCESSES):
+        problems.add("numprocs", f"use 1 to {MOST_PROCESSES}, or auto for one process per core.")
 
 
 def _check_code(inputs: Inputs, problems: _Problems) -> None:
@@ -423,6 +422,17 @@ def _tested(platforms: Mapping[str, Any], word: str) -> str:
     return f" {word} ".join(one["name"] for one in platforms.values() if "name" in one)
 
 
+def unreadable(host: Host, to_be: Release) -> list[str]:
+    """Return a warning if the record of the live release cannot be read, and it gets a new one or is replaced."""
+    if not host.live or host.live in host.releases:
+        return []
+    what = "writes it again" if host.live == to_be.id else f"puts {to_be.id} in its place"
+    path = Release.of(to_be.app, host.live).path
+    return [
+        f"{path}/release.json, the record of the live release, cannot be read. It serves meanwhile; this run {what}."
+    ]
+
+
 def check_host(inputs: Inputs, site: Site, host: Host, numprocs: int) -> list[str]:
     """Return the problems that only the host can tell, if it is to run so many processes."""
     problems = _Problems(inputs)
@@ -473,8 +483,11 @@ def the_live(inputs: Inputs, host: Host) -> Release:
 
     :raises InputError: if the host has none
     """
-    if host.live not in host.releases:
+    if not host.live:
         raise InputError(problem("websockets_app", inputs.app, "it has no live release on this host; deploy it first."))
+    if host.live not in host.releases:
+        remedy = f"the record of its live release, {host.live}, cannot be read; deploy it again."
+        raise InputError(problem("websockets_app", inputs.app, remedy))
     return host.releases[host.live].release
 
 
@@ -493,14 +506,16 @@ def go_back(inputs: Inputs, host: Host) -> Release:
 
     :raises InputError: if the host has no such release
     """
-    app, live, releases = inputs.app, the_live(inputs, host).id, host.releases
+    app, live, releases = inputs.app, host.live or the_live(inputs, host).id, host.releases
     there = [id for id, release in releases.items() if release.been_live and id != live]
     there.sort(key=lambda id: releases[id].since)
-    target = inputs.rollback_to or releases[live].previous
+    target = inputs.rollback_to or (releases[live].previous if live in releases else None)
     if target in there:
         return releases[target].release
     can = f"it can go back to {', '.join(there)}." if there else "there is no other release on this host."
-    if not target:
+    if not target and live not in releases:
+        why = f"the record of {live}, which is live, cannot be read, so name the release to go back to; {can}"
+    elif not target:
         why = f"{live} is the first release of {app}, there is nothing to go back to; {can}"
     elif target == live:
         why = f"that release is live already; {can}"

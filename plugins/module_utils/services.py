@@ -44,7 +44,7 @@ def sandboxes(found: Units) -> dict[str, Sandbox]:
 
 def _sandbox(name: str, unit: dict[str, str]) -> Sandbox:
     try:
-        with open(paths.sandbox(name), encoding="utf-8") as file:
+        with open(paths.sandbox(name), encoding="utf-8", errors="replace") as file:
             on, written = "NoNewPrivileges" in file.read(), int(os.fstat(file.fileno()).st_mtime)
     except FileNotFoundError:
         on, written = False, 0

@@ -12,9 +12,10 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from .inputs import InputError, problem
+from .record import readable
 from .release import Findings, describe, digest
 
 _LEFT_OUT = {".git", ".hg", ".svn", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".venv"}
@@ -71,6 +72,35 @@ def scan(folder: str) -> Findings:
     :raises InputError: for a file that cannot be part of a release
     """
     found: Findings = {}
+    for relative in _files(folder):
+        path = os.path.join(folder, relative)
+        if not _is_utf8(relative):
+            raise InputError(f"websockets_src has {readable(relative)}: this name is not UTF-8; rename it.")
+        what = describe(path)
+        if what is None:
+            raise InputError(
+                problem("websockets_src", path, "it is neither a file nor a link; move it out of the app's folder.")
+            )
+        kind, target = what
+        if kind == "link":
+            if not _is_utf8(target):
+                remedy = "is not UTF-8; rename the file and make the link again."
+                raise InputError(f"websockets_src has {relative}: it is a link to {readable(target)}, which {remedy}")
+            inside = os.path.normpath(os.path.join(os.path.dirname(relative), target))
+            if os.path.isabs(target) or inside.split(os.sep)[0] == os.pardir:
+                raise InputError(
+                    problem(
+                        "websockets_src",
+                        path,
+                        f"it is a link to {target}, outside the app's folder; copy the file.",
+                    )
+                )
+        found[relative] = what
+    return found
+
+
+def _files(folder: str) -> Iterator[str]:
+    """Yield the relative paths of what could be part of a release: files, links, and what is neither."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(
             name
@@ -79,28 +109,13 @@ def scan(folder: str) -> Findings:
         )
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         for name in sorted(files + links):
-            path = os.path.join(parent, name)
-            relative = os.path.relpath(path, folder)
-            if name.endswith(".pyc") or name in _LEFT_OUT:
-                continue
-            what = describe(path)
-            if what is None:
-                raise InputError(
-                    problem("websockets_src", path, "it is neither a file nor a link; move it out of the app's folder.")
-                )
-            kind, target = what
-            if kind == "link":
-                inside = os.path.normpath(os.path.join(os.path.dirname(relative), target))
-                if os.path.isabs(target) or inside.split(os.sep)[0] == os.pardir:
-                    raise InputError(
-                        problem(
-                            "websockets_src",
-                            path,
-                            f"it is a link to {target}, outside the app's folder; copy the file.",
-                        )
-                    )
-            found[relative] = what
-    return found
+            if not name.endswith(".pyc") and name not in _LEFT_OUT:
+                yield os.path.relpath(os.path.join(parent, name), folder)
+
+
+def _is_utf8(name: str) -> bool:
+    """Tell whether a file's name is UTF-8. Ansible cannot send any other name, and JSON has none."""
+    return bool(readable(name) == name)
 
 
 def lacking(found: Findings, releases: Iterable[dict[str, str]]) -> Findings:
@@ -145,10 +160,15 @@ def requirements(folder: str, found: Findings, name: str = "requirements.txt", s
     """
     if name not in found:
         return ""
-    with open(os.path.join(folder, name), encoding="utf-8") as file:
-        text = file.read()
+    try:
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"websockets_src has {name}: it is not UTF-8 (byte {error.start + 1}); save it as UTF-8."
+        ) from None
     parts = [text]
-    for line in text.splitlines():
+    for line in text.removeprefix("\ufeff").splitlines():  # an editor's mark of UTF-8
         line = line.strip()
         if line.startswith(("-e", "--editable")):
             raise InputError(

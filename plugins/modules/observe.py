@@ -127,7 +127,7 @@ from ..module_utils import handshake, host_files, lock, neighbours, paths, recor
 from ..module_utils import release as releases
 from ..module_utils.host import Host
 from ..module_utils.probe import Probe
-from ..module_utils.record import from_dict, to_dict
+from ..module_utils.record import from_dict, readable, to_dict
 from ..module_utils.release import Release
 from ..module_utils.run import Run
 from ..module_utils.site import Certificate, Site
@@ -234,10 +234,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     if module.check_mode:
-        module.exit_json(changed=False, host=to_dict(observe(module.params)))
+        module.exit_json(changed=False, host=readable(to_dict(observe(module.params))))
     try:
         with lock.held(from_dict(Run, module.params["run"]), take=True, ended=module.params["ended"]):
-            module.exit_json(changed=False, host=to_dict(observe(module.params)))
+            module.exit_json(changed=False, host=readable(to_dict(observe(module.params))))
     except lock.LockError as error:
         module.exit_json(changed=False, holder=to_dict(error.holder), msg=str(error))
 

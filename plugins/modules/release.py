@@ -158,10 +158,27 @@ def build(module: AnsibleModule, release: Release) -> list[str]:
         put(partial, "program.conf", module.params["program"], 0o644)
         put(partial, os.path.basename(release.script), module.params["script"], 0o640, group)
         os.sync()
-        os.rename(partial, release.path)
+        replace(partial, release.path)
         return []
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace(made: str, path: str) -> None:
+    """Give what has been made its final name.
+
+    A release is there already if its record cannot be read. Its processes may run, so it is replaced file by file.
+    """
+    folders = [os.path.isdir(one) and not os.path.islink(one) for one in (made, path)]
+    if all(folders):
+        for name in sorted(os.listdir(made)):
+            replace(os.path.join(made, name), os.path.join(path, name))
+        return
+    if folders[1]:
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+    os.rename(made, path)
 
 
 def copy(files: Mapping[str, str], earlier: Iterable[Stored], code: str) -> None:
@@ -251,14 +268,15 @@ def main() -> None:
     )
     release = from_dict(Release, module.params["release"])
     venv_is_whole = os.path.exists(os.path.join(release.venv, releases.COMPLETE))
-    if os.path.exists(release.path) and venv_is_whole:
+    is_there = release.id in releases.stored(release.app)
+    if is_there and venv_is_whole:
         module.exit_json(changed=False)
     if not module.check_mode:
         os.umask(0o022)
         os.nice(10)  # copying and pip must not take the processors from the app
         with lock.hold(module):
             try:
-                if os.path.exists(release.path):
+                if is_there:
                     install(module, release.venv, release.code)
                 elif differing := build(module, release):
                     module.exit_json(changed=False, differing=differing)

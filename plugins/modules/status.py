@@ -92,6 +92,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths, recorded, tls, unix
 from ..module_utils import release as releases
+from ..module_utils.record import readable
 from ..module_utils.release import Release
 from ..module_utils.supervisor import Supervisor, SupervisorError
 
@@ -197,7 +198,7 @@ def main() -> None:
     except SupervisorError as error:
         module.fail_json(msg=str(error))
     text = [line for app in apps for line in lines(app)] or ["No app has been deployed here."]
-    module.exit_json(changed=False, apps=apps, text=text)
+    module.exit_json(changed=False, apps=readable(apps), text=readable(text))
 
 
 if __name__ == "__main__":
