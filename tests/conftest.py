@@ -220,6 +220,15 @@ def nginx_folder(nginx_package, short_path, monkeypatch):
 
 
 @pytest.fixture
+def nginxs_user(short_path):
+    """Have nginx run as a user of its own, as on a host, and return the user's name. Only root can start it so."""
+    main = Path(paths.NGINX_MAIN)
+    main.write_text((main.read_text() if main.exists() else "user root;\n").replace("user root;", "user www-data;"))
+    short_path.chmod(0o711)
+    return "www-data"
+
+
+@pytest.fixture
 def served(nginx_folder, host, eventually, free_port):
     """Put an app behind an nginx with the role's configuration; return the addresses and processes of both."""
     with contextlib.ExitStack() as stack:

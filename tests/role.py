@@ -15,6 +15,7 @@ from ansible.template import Templar, trust_as_template
 # Ansible finds the plugins of a checkout in this folder.
 init_plugin_loader([str(Path(__file__).resolve().parents[1] / ".collections")])
 
+from ansible_collections.websockets.deploy.plugins.module_utils import nginx  # noqa: E402
 from ansible_collections.websockets.deploy.plugins.module_utils.host import Host, Limits, Sandbox, Validity  # noqa: E402
 from ansible_collections.websockets.deploy.plugins.module_utils.record import to_dict  # noqa: E402
 from ansible_collections.websockets.deploy.plugins.module_utils.release import Release, Stored  # noqa: E402
@@ -130,6 +131,7 @@ def nginx_files(planned, folder):
     return {
         f"{folder}/conf.d/websockets.conf": render("http.conf.j2", planned),
         f"{folder}/conf.d/websockets-{planned['release']['app']}.conf": render("site.conf.j2", planned),
+        f"{folder}/conf.d/websockets.next-{planned['release']['app']}.conf": render("next.conf.j2", planned),
     }
 
 
@@ -148,7 +150,10 @@ def put_in_place(planned, **variables):
     os.symlink(planned["code"]["folder"], release["code"])
     for folder in (release["runtime"], release["logs"]):
         os.makedirs(folder, exist_ok=True)
-    os.chmod(release["runtime"], 0o2750)  # as tmpfiles.conf.j2 says
+    # As tmpfiles.conf.j2 says.
+    if account := nginx.account():
+        os.chown(release["runtime"], -1, account.gid)
+    os.chmod(release["runtime"], 0o2750)
     texts = {
         "program.conf": render("program.conf.j2", planned, **variables),
         "run": render("run.j2", planned, **variables),

@@ -173,7 +173,7 @@ def test_a_check_shows_it_and_does_nothing(started, cut_over, nginx_folder):
     headers = [part["after_header"] for part in done["diff"]]
     assert headers == [paths.NGINX_MAIN, *nginx_files(made, nginx_folder), made["release"]["live_link"]]
     # A new file's text is left out, a changed file's is not.
-    assert [len(part["after"].splitlines()) for part in done["diff"][1:]] == [1, 1, 1]
+    assert [len(part["after"].splitlines()) for part in done["diff"][1:]] == [1, 1, 1, 1]
     assert "worker_rlimit_nofile" in done["diff"][0]["after"]
     files = ", ".join([paths.NGINX_MAIN, *nginx_files(made, nginx_folder)])
     gives = f"give {made['release']['id']} the traffic"
@@ -196,8 +196,9 @@ def test_a_check_names_the_release_that_has_the_traffic(started, cut_over):
     assert would.startswith(f"give {second['release']['id']} the traffic instead of {first['release']['id']}, ")
 
 
-def without_upgrade(site):
-    return site.replace("proxy_set_header Upgrade $http_upgrade;", "")
+def without_upgrade(text):
+    """Break the app's own server, and not the one through which the next release proves itself."""
+    return text if ".invalid" in text else text.replace("proxy_set_header Upgrade $http_upgrade;", "")
 
 
 def test_a_site_that_nginx_refuses_replaces_nothing(started, cut_over, nginx_folder, port):
@@ -249,7 +250,10 @@ def test_the_proof_is_made_at_each_address(started, cut_over, nginx_folder, port
         return text.replace(f"    listen [::1]:{port} backlog=4096;\n", "")
 
     done = cut_over(started(2, **both), edit=without_the_second)
-    assert f"does not answer through nginx at ::1:{port}; nginx's files and the live link are as before." in done["msg"]
+    assert (
+        f"does not answer through nginx at ::1:{port}; nginx's files and the live link are as before, and "
+        in done["msg"]
+    )
     assert configuration(nginx_folder) == before
 
 
@@ -262,12 +266,119 @@ def test_a_release_that_fails_its_proof_is_taken_back(started, cut_over, nginx_f
     done = cut_over(second, edit=without_upgrade)
     assert done["msg"].startswith(
         f"Release {second['release']['id']} does not answer through nginx at 127.0.0.1:{port};"
-        " nginx's files and the live link are as before. refused the handshake: HTTP/1.1 "
+        " nginx's files and the live link are as before, and nginx serves what it served before."
+        " refused the handshake: HTTP/1.1 "
     )
     assert configuration(nginx_folder) == before
     assert release.live_id("echo") == first["release"]["id"]
     assert release.programs("echo") == [first["release"]["id"]]
     through(port)
+
+
+# An app that behaves at its gate, and what nginx meets then.
+CHANGES = {
+    "it closes its socket": ("os.chmod(sys.argv[1], 0o600)", "echo_00 refused the handshake: HTTP/1.1 502 Bad Gateway"),
+    "it refuses": (
+        "return connection.respond(http.HTTPStatus.FORBIDDEN, 'NO')",
+        "echo_00 refused the handshake: HTTP/1.1 403 Forbidden NO",
+    ),
+    "its last process refuses": (
+        "if sys.argv[1].endswith('01.sock'): return connection.respond(http.HTTPStatus.FORBIDDEN, 'NO')",
+        "echo_01 refused the handshake: HTTP/1.1 403 Forbidden NO",
+    ),
+}
+
+
+@pytest.fixture
+def as_on_a_host(nginx_folder, request):
+    """Have nginx run as its own user. Only root can start it so."""
+    return request.getfixturevalue("nginxs_user") if os.getuid() == 0 else None
+
+
+@pytest.fixture
+def clients(port):
+    """Have clients come one after the other; return a function that ends this, and returns what they could not do."""
+    with contextlib.ExitStack() as stack:
+
+        def come():
+            ended, failed, came = threading.Event(), [], []
+
+            def run():
+                while not ended.is_set():
+                    try:
+                        through(port)
+                    except handshake.HandshakeError as error:
+                        failed.append(str(error))
+                    came.append(1)
+
+            thread = threading.Thread(target=run)
+            thread.start()
+            stack.callback(ended.set)
+
+            def end():
+                ended.set()
+                thread.join()
+                assert came
+                return failed
+
+            return end
+
+        yield come
+
+
+@pytest.mark.usefixtures("as_on_a_host")
+@pytest.mark.parametrize(("then", "why"), CHANGES.values(), ids=CHANGES)
+def test_no_client_meets_a_release_that_nginx_cannot_reach(
+    started, cut_over, nginx_folder, clients, tmp_path, then, why
+):
+    first = started(1)
+    cut_over(first)
+    before = configuration(nginx_folder)
+    code = Path(first["code"]["folder"], "app.py").read_text()
+    later = f"health.asked = getattr(health, 'asked', 0) + 1\n    if health.asked > 1:\n        {then}"
+    if "respond" not in then:  # nginx comes right after the gate
+        later = f"asyncio.get_running_loop().call_soon(lambda: {then})"
+    (tmp_path / "app.py").write_text(code.replace('if request.path == "/healthz":', f"{later}\n    if False:"))
+    second = started(2, src=str(tmp_path), gate_message="")
+    end = clients()
+    done = cut_over(second)
+    assert end() == []
+    assert why in done["msg"]
+    assert "the live link are as before, and nginx serves what it served before" in done["msg"]
+    assert configuration(nginx_folder) == before
+    assert release.live_id("echo") == first["release"]["id"]
+    assert list(release.stored("echo")) == release.programs("echo") == [first["release"]["id"]]
+    assert not os.path.lexists(second["release"]["next_link"])
+
+
+def test_no_client_reaches_the_next_release(started, cut_over, port):
+    made = started(1)
+    cut_over(made)
+    # Left by a run that was killed.
+    release.point(made["release"]["next_link"], made["release"]["sockets"])
+    asked = {"headers": {"X-Websockets-Process": "echo_00"}, "host": made["release"]["next_host"]}
+    with pytest.raises(handshake.HandshakeError, match="403 Forbidden"):
+        handshake.ask(("127.0.0.1", port), Probe(), **asked)
+    handshake.ask(("127.0.0.1", port), Probe(), sources=["127.0.0.2"], **asked)
+    for name in ("", "echo_02", "../live/echo_00", "chat_00"):
+        asked["headers"] = {"X-Websockets-Process": name}
+        with pytest.raises(handshake.HandshakeError, match="502 Bad Gateway"):
+            handshake.ask(("127.0.0.1", port), Probe(), sources=["127.0.0.2"], **asked)
+
+
+def test_a_host_of_an_older_version_gets_its_server_with_the_next_release(
+    started, cut_over, nginx_folder, running_nginx
+):
+    made = started(1)
+    cut_over(made)
+    following = Path(made["release"]["next_file"])
+    following.unlink()  # as an older version has left it
+    nginx.reload()
+    before = configuration(nginx_folder)
+    assert cut_over(made)["changed"] is False
+    assert configuration(nginx_folder) == before
+    assert cut_over(started(2))["changed"] is True
+    assert following.exists()
 
 
 def test_a_first_release_that_fails_its_proof_leaves_nothing(started, cut_over, nginx_folder):
@@ -277,8 +388,9 @@ def test_a_first_release_that_fails_its_proof_leaves_nothing(started, cut_over, 
     assert done["failed"]
     backups = {path for path in configuration(nginx_folder) if path.name.startswith("nginx.conf.")}
     assert {path: text for path, text in configuration(nginx_folder).items() if path not in backups} == before
+    assert "the live link are as before, and nothing of echo was serving before. " in done["msg"]
     assert not os.path.lexists(made["release"]["live_link"])
-    assert release.programs("echo") == []
+    assert release.programs("echo") == release.apps() == []
 
 
 def test_a_reload_that_was_interrupted_is_made_up_for(started, cut_over, running_nginx, eventually):
@@ -315,7 +427,7 @@ def test_remove_takes_the_site_out_of_nginx_and_leaves_clients(
 ):
     made = started(1)
     cut_over(made)
-    shared, site = map(Path, nginx_files(made, nginx_folder))
+    shared, site, following = map(Path, nginx_files(made, nginx_folder))
     other = nginx_folder / "conf.d" / "websockets-other.conf"
     text = site.read_text().replace(" default_server", "").replace("localhost 127.0.0.1", "other.example")
     other.write_text(text.replace("websockets_echo", "other"))
@@ -326,6 +438,7 @@ def test_remove_takes_the_site_out_of_nginx_and_leaves_clients(
                 remove.main()
             assert json.loads(capsys.readouterr().out)["changed"] is True
             assert not site.exists()
+            assert not following.exists()
             # The other app needs the file that all apps share.
             assert shared.exists() is not last
             arguments["site"] = {**made["site"], "app": "other", "file": str(other)}

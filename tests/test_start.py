@@ -1,6 +1,5 @@
 """A release starts under a real supervisord, from the role's own templates, and passes the gate or is removed."""
 
-import grp
 import json
 import os
 import re
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.websockets.deploy.plugins.module_utils import handshake, paths, release
+from ansible_collections.websockets.deploy.plugins.module_utils import handshake, release
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
 from ansible_collections.websockets.deploy.plugins.module_utils.release import Release
@@ -352,7 +351,6 @@ def test_a_mistyped_path_restarts_no_process_of_the_live_release(planned, start_
 
 # What nginx may not connect to
 
-NGINX = "www-data"  # as in Debian's nginx.conf
 # What a process does before it listens, and what is wrong then.
 CLOSED = {
     "a umask": ("os.umask(0o177)", "{socket} has mode 0600, owner root, group www-data; "),
@@ -378,40 +376,28 @@ CLOSED = {
 }
 
 
-@pytest.fixture
-def nginxs_user(host):
-    """Let nginx's user in as on a host: to the folders, and to what its group may do in the app's own."""
-    Path(paths.NGINX_MAIN).write_text(f"# user root;\nuser {NGINX};\n")
-    host.chmod(0o711)
-
-    def let_in(made):
-        os.chown(made["release"]["runtime"], -1, grp.getgrnam(NGINX).gr_gid)
-        os.chmod(made["release"]["runtime"], 0o2750)
-        return made
-
-    return let_in
-
-
 only_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as nginx's user, as the role does on a host")
 
 
 @only_root
 @pytest.mark.parametrize(("before", "why"), CLOSED.values(), ids=CLOSED)
-def test_a_socket_that_nginx_may_not_connect_to_fails_the_gate(planned, start_module, nginxs_user, before, why):
+def test_a_socket_that_nginx_may_not_connect_to_fails_the_gate(nginxs_user, planned, start_module, before, why):
     code = f"import os, struct, sys; path = sys.argv[1]; {before}\nexec(open('{ECHO}/app.py').read())"
-    made = nginxs_user(planned(code, gate_timeout=GATE))
+    made = planned(code, gate_timeout=GATE)
     socket = made["release"]["processes"][0]["socket"]
     failed = start_module(made)
     assert (
-        f"{socket} does not let nginx connect: {why.format(socket=socket)}nginx connects as {NGINX}, " in failed["msg"]
+        f"{socket} does not let nginx connect: {why.format(socket=socket)}nginx connects as {nginxs_user}, "
+        in failed["msg"]
     )
     assert f"the mode {'0750' if '.d has' in why else '0660'}" in failed["msg"]
     assert (os.geteuid(), os.getegid()) == (0, 0)
 
 
 @only_root
-def test_a_socket_that_nginx_may_connect_to_passes(planned, start_module, nginxs_user):
-    made = nginxs_user(planned())
+@pytest.mark.usefixtures("nginxs_user")
+def test_a_socket_that_nginx_may_connect_to_passes(planned, start_module):
+    made = planned()
     assert start_module(made)["changed"] is True
     assert serves(made)
     # An administrator's chmod is seen by the next run, which mends it.
@@ -423,14 +409,15 @@ def test_a_socket_that_nginx_may_connect_to_passes(planned, start_module, nginxs
 
 
 @only_root
-def test_a_socket_that_is_opened_a_moment_later_passes(planned, start_module, nginxs_user):
+@pytest.mark.usefixtures("nginxs_user")
+def test_a_socket_that_is_opened_a_moment_later_passes(planned, start_module):
     """Some servers listen first and give the mode then."""
     code = (
         "import asyncio, os, sys; os.umask(0o177)\nsource = open('{ECHO}/app.py').read()\n"
         "exec(source.replace('stop = asyncio.Event()', 'stop = asyncio.Event(); asyncio.get_running_loop()"
         ".call_later(0.5, os.chmod, sys.argv[1], 0o660)'))"
     ).replace("{ECHO}", str(ECHO))
-    assert start_module(nginxs_user(planned(code)))["changed"] is True
+    assert start_module(planned(code))["changed"] is True
 
 
 def test_a_crash_is_told_at_once(planned, start_module):

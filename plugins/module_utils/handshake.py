@@ -50,13 +50,18 @@ class HandshakeError(Exception):
 
 
 def ask(
-    address: Address, probe: Probe, headers: Mapping[str, object] | None = None, sources: Iterable[str] = ()
+    address: Address,
+    probe: Probe,
+    headers: Mapping[str, object] | None = None,
+    sources: Iterable[str] = (),
+    host: str = "",
 ) -> float:
     """Open a WebSocket, exchange the probe's message if it has one, close it, and return the seconds it took.
 
     :param address: path of a Unix socket, or (address, port); TLS and the PROXY protocol are for the latter only
     :param headers: further headers of the handshake, none by default
     :param sources: this host's addresses to connect from, one for each version of IP; by default the kernel chooses
+    :param host: the header ``Host`` if it is not the probe's ``server_name``
     :raises HandshakeError: if the handshake, the message or the close fails, or takes longer than ``probe.timeout``
     """
     start = time.monotonic()
@@ -69,7 +74,7 @@ def ask(
         if network and probe.certificate:
             connection.secure(probe.server_name, probe.certificate)
         origin = {"Origin": probe.origin} if probe.origin else {}
-        connection.upgrade(probe.server_name, probe.path, {**origin, **(headers or {})})
+        connection.upgrade(host or probe.server_name, probe.path, {**origin, **(headers or {})})
         if probe.message:
             connection.send(_TEXT, probe.message.encode())
             reply = connection.receive_message()

@@ -68,7 +68,7 @@ def foreign_servers(app: str) -> list[Server]:
     """
     found = []
     for path, text in texts(f"{paths.NGINX}/conf.d/*.conf", f"{paths.NGINX}/sites-enabled/*"):
-        if fnmatch.fnmatch(path, paths.site_file("*")):
+        if any(fnmatch.fnmatch(path, ours("*")) for ours in (paths.site_file, paths.next_file)):
             continue
         first = "/conf.d/" in path and path < paths.site_file(app)
         for listen, options in re.findall(r"^[^#\n]*?\blisten\s+([^;\s]+)([^;]*);", text, re.M):

@@ -33,6 +33,11 @@ def live_link(app: str) -> str:
     return f"{app_base(app)}/live"
 
 
+def next_link(app: str) -> str:
+    """Return the link to the sockets of a release that proves itself through nginx before it gets the traffic."""
+    return f"{app_base(app)}/next"
+
+
 def site_record(app: str) -> str:
     """Return the file in which a cut-over records the site that nginx serves for an app, as JSON."""
     return f"{app_base(app)}/site.json"
@@ -41,6 +46,11 @@ def site_record(app: str) -> str:
 def site_file(app: str) -> str:
     """Return nginx's file with the site of an app."""
     return f"{NGINX}/conf.d/websockets-{app}.conf"
+
+
+def next_file(app: str) -> str:
+    """Return nginx's file with the server that reaches a release before it gets the traffic."""
+    return f"{NGINX}/conf.d/websockets.next-{app}.conf"
 
 
 def http_file() -> str:

@@ -62,6 +62,10 @@ class Release:
     :param script_socket: that process's socket, written with the script's variables
     :param script_starts: the file that counts the process's starts, written in the same way
     :param live_link: the link to the sockets of the release with the traffic
+    :param next_link: the link to the sockets of a release that proves itself before it gets the traffic
+    :param next_socket: the socket of one of its processes, written with a variable of nginx's
+    :param next_file: nginx's file with the server that reaches it
+    :param next_host: that server's name
     :param runtime: folder of the sockets of all releases of the app
     :param sockets: folder of its sockets
     :param logs: folder of the logs of all releases of the app
@@ -84,6 +88,10 @@ class Release:
     script_socket: str
     script_starts: str
     live_link: str
+    next_link: str
+    next_socket: str
+    next_file: str
+    next_host: str
     runtime: str
     sockets: str
     logs: str
@@ -119,6 +127,10 @@ class Release:
             script_socket=paths.socket("$folder", "$SUPERVISOR_PROCESS_NAME"),
             script_starts=paths.starts("$folder", "$SUPERVISOR_PROCESS_NAME"),
             live_link=live_link,
+            next_link=paths.next_link(app),
+            next_socket=paths.socket(paths.next_link(app), "$websockets_process"),
+            next_file=paths.next_file(app),
+            next_host=f"{app}.invalid",
             runtime=runtime,
             sockets=sockets,
             logs=logs,

@@ -11,6 +11,8 @@ version_added: 1.0.0
 description:
   - First, this module makes the certificate, or gets it from an ACME authority, if there has to be a new one.
   - It has nginx test its whole configuration with the new files, puts them in place, and reloads nginx if they differ.
+  - Before a new release gets the traffic, each of its processes has to answer a handshake through a server of nginx's
+    that no client reaches.
   - It points the live link at the release's sockets by one rename, and proves the result by a handshake through nginx.
   - If any of these steps fails, it puts the files and the link back and stops the release.
   - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
@@ -156,6 +158,10 @@ def conflict(words: str, host: str) -> str:
     return next((line for line in words.splitlines() if f'conflicting server name "{host}"' in line), "")
 
 
+# By this header nginx's server for the next release knows which process is asked.
+PROCESS = "X-Websockets-Process"
+
+
 class CutOver:
     """One cut-over: :meth:`compare` the files with the wanted ones, :meth:`test` and :meth:`apply` them."""
 
@@ -180,6 +186,9 @@ class CutOver:
         if main is not None:
             connections = self.module.params["worker_connections"]
             wanted = {paths.NGINX_MAIN: nginx.tune(main, connections, connections), **wanted}
+        if not self.swap and not os.path.exists(self.release.next_file):
+            # It comes with the first release that needs it: a newer version of the role alone changes nothing.
+            del wanted[self.release.next_file]
         there = {path: nginx.read(path) for path in wanted}
         self.files = {path: text for path, text in wanted.items() if there[path] != text}
         self.before = {path: there[path] for path in self.files}
@@ -240,6 +249,7 @@ class CutOver:
         try:
             reloaded = nginx.apply(self.files, stale)
             if self.swap:
+                self.prove_next(further)
                 releases.point(self.release.live_link, self.release.sockets)
             for at in self.site.addresses:
                 seconds = max(seconds, prove(at, self.probe, **further))
@@ -247,12 +257,28 @@ class CutOver:
             self.take_back()
             self.fail(
                 f"Release {self.release.id} does not answer through nginx at {':'.join(map(str, at))};"
-                f" nginx's files and the live link are as before. {error}"
+                f" nginx's files and the live link are as before, and {releases.still_serves(self.release.app)}. {error}"
             )
         recorded.write(self.site, given["files"][self.site.file])
         if self.swap:
             releases.went_live(self.release, None if given["rollback"] else self.old)
         return reloaded, seconds
+
+    def prove_next(self, further: Mapping[str, Any]) -> None:
+        """Prove each process of the release through nginx, before any client reaches it.
+
+        :raises handshake.HandshakeError: if a process does not answer
+        """
+        releases.point(self.release.next_link, self.release.sockets)
+        try:
+            for process in self.release.processes:
+                asked = {**further, "headers": {**further["headers"], PROCESS: process.name}}
+                try:
+                    prove(self.site.addresses[0], self.probe, host=self.release.next_host, **asked)
+                except handshake.HandshakeError as error:
+                    raise handshake.HandshakeError(f"{process.name} {error}") from None
+        finally:
+            os.unlink(self.release.next_link)
 
     def take_back(self) -> None:
         """Put the link and nginx's files back."""

@@ -67,7 +67,12 @@ def main() -> None:
     )
     site = from_dict(Site, module.params["site"])
     others = set(glob.glob(paths.site_file("*"))) - {site.file}
-    gone = [site.file, *([] if others else [site.http_file]), *paths.own_certificate(site.app)]
+    gone = [
+        site.file,
+        paths.next_file(site.app),
+        *([] if others else [site.http_file]),
+        *paths.own_certificate(site.app),
+    ]
     files = {path: None for path in gone if os.path.exists(path)}
     with lock.hold(module):
         try:
