@@ -14,8 +14,10 @@ from ansible.utils.display import Display
 
 from ..module_utils import paths, tail
 
-# Seconds that a look waits on the host for a new line, and the least number of seconds from one look to the next.
-WAIT, PAUSE = 5, 1
+# Seconds that a look waits on the host for a new line.
+WAIT = 5
+# The least number of seconds from one look to the next.
+PAUSE = 1
 
 
 class ActionModule(ActionBase):
