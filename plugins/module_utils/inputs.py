@@ -84,6 +84,12 @@ class Inputs:
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in HIDDEN}
 
 
+def no_password(text: str) -> str:
+    """Return a text without the user names and passwords of its URLs."""
+    # A token can be in the place of the user's name, and a password can contain a slash or an @.
+    return re.sub(r"://\S*@", "://***@", text)
+
+
 def problem(variable: str, value: object, remedy: str) -> str:
     """Return the message for an input that the role cannot use.
 

@@ -43,6 +43,11 @@ def site_record(app: str) -> str:
     return f"{app_base(app)}/site.json"
 
 
+def pip_log(app: str) -> str:
+    """Return the file with everything that venv and pip have said while they last made an app's packages."""
+    return f"{LOG}/{app}/pip.log"
+
+
 def site_file(app: str) -> str:
     """Return nginx's file with the site of an app."""
     return f"{NGINX}/conf.d/websockets-{app}.conf"

@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 
-from .inputs import InputError, problem
+from .inputs import InputError, no_password, problem
 from .record import readable
 from .release import Findings, describe, digest
 
@@ -215,7 +215,9 @@ def _export(repo: str, version: str, folder: str) -> None:
             whole = _git("-C", bare, "fetch", "--quiet", "--", repo, "+refs/*:refs/*", check=False)
             if whole.returncode != 0:
                 raise InputError(
-                    problem("websockets_repo", _no_password(repo), f"git cannot read it: {_no_password(whole.stderr)}")
+                    problem(
+                        "websockets_repo", no_password(repo), f"git cannot read it: {no_password(whole.stderr).strip()}"
+                    )
                 )
             revision = version
         parsed = _git("-C", bare, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", check=False)
@@ -224,7 +226,7 @@ def _export(repo: str, version: str, folder: str) -> None:
                 problem(
                     "websockets_version",
                     version,
-                    f"{_no_password(repo)} has no such branch, tag or commit; push it, or name another.",
+                    f"{no_password(repo)} has no such branch, tag or commit; push it, or name another.",
                 )
             )
         os.makedirs(folder)
@@ -239,8 +241,3 @@ def _git(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=check, env=environment)
     except FileNotFoundError:
         raise InputError("websockets_repo needs git on the control node; install it.") from None
-
-
-def _no_password(text: str) -> str:
-    # A token can be in the place of the user's name, and a password can contain a slash or an @.
-    return re.sub(r"://\S*@", "://***@", text).strip()

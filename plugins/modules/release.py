@@ -112,20 +112,29 @@ differing:
   sample: [app.py]
 """
 
+import contextlib
 import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import tarfile
+import urllib.parse
 from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import lock
+from ..module_utils import lock, paths
 from ..module_utils import release as releases
+from ..module_utils.inputs import SECRET, no_password
 from ..module_utils.record import from_dict, to_dict
 from ..module_utils.release import Release, Stored
+
+
+# A line of pip's that names the package at work, and a line of a compiler, of Python or of setup.py that names an error.
+_PACKAGE = re.compile(r"(Collecting|Processing|Building wheel for|Building wheels for) ")
+_ERROR = re.compile(r"(?i)\berror(\[\w+\])?: |\w+(Error|Exception|Interrupt)\b: ")
 
 
 def build(module: AnsibleModule, release: Release) -> list[str]:
@@ -220,25 +229,72 @@ def install(module: AnsibleModule, venv: str, code: str) -> None:
     if os.path.exists(os.path.join(venv, releases.COMPLETE)):
         return
     shutil.rmtree(venv, ignore_errors=True)
-    execute(module, [module.params["python"], "-m", "venv", venv])
+    log = Log(paths.pip_log(module.params["release"]["app"]), module.params["pip_index_url"])
+    execute(module, log, [module.params["python"], "-m", "venv", venv])
     if os.path.exists(os.path.join(code, "requirements.txt")):
         pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-        index = {"PIP_INDEX_URL": module.params["pip_index_url"]} if module.params["pip_index_url"] else {}
-        execute(
-            module, [*pip, *module.params["pip_args"], "-r", "requirements.txt"], cwd=code, env={**os.environ, **index}
-        )
+        execute(module, log, [*pip, *module.params["pip_args"], "-r", "requirements.txt"], code)
     put(venv, releases.COMPLETE, "", 0o644)
 
 
-def execute(
-    module: AnsibleModule, command: list[str], cwd: str | None = None, env: Mapping[str, str] | None = None
-) -> None:
-    """Run a command; if it fails, fail the module with the end of the command's output."""
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+class Log:
+    """What venv and pip say while they make the packages, without passwords. It is kept until they are made again."""
+
+    def __init__(self, path: str, index_url: str) -> None:
+        self.path, self.text, self.index_url = path, "", index_url
+
+    def add(self, text: str) -> str:
+        """Add to the file, if it can be written: the disk may be full. Return the text as it is in the log."""
+        password = urllib.parse.urlsplit(self.index_url).password
+        shown = no_password(text)
+        for hidden in {password, urllib.parse.unquote(password)} if password else set():
+            shown = shown.replace(hidden, SECRET)
+        self.text += shown
+        with contextlib.suppress(OSError):
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                os.fchmod(handle, 0o640)
+                os.fchown(handle, -1, os.stat(os.path.dirname(self.path)).st_gid)
+                file.write(self.text)
+        return shown
+
+
+def execute(module: AnsibleModule, log: Log, command: list[str], folder: str | None = None) -> None:
+    """Run a command; if it fails, fail the module with the cause, as far as the command's output has it."""
+    index = {"PIP_INDEX_URL": log.index_url} if log.index_url else {}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **index},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="backslashreplace",
+        check=False,
+    )
+    said = log.add(done.stdout)
     if done.returncode != 0:
         serves = releases.still_serves(module.params["release"]["app"])
-        words = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
-        module.fail_json(msg=f"The release cannot be built; {serves}. {' '.join(command[:4])} failed:\n{words}")
+        whole = f"\nThe whole log is {log.path} on the host." if os.path.exists(log.path) else ""
+        failed = f"{' '.join(command[:4])} failed:\n{cause(said)}{whole}"
+        module.fail_json(msg=f"The release cannot be built; {serves}. {failed}")
+
+
+def cause(said: str) -> str:
+    """Return the lines of venv's or pip's output that say why it has failed.
+
+    They are its last ones, unless a package's own build has failed. Then they are in the middle, and pip ends with "See
+    above".
+    """
+    lines = said.strip().splitlines()
+    ends = [number for number, line in enumerate(lines) if line.strip() == "[end of output]"]
+    starts = [number for number, line in enumerate(lines) if line.endswith(" lines of output]")]
+    if not starts or not ends or starts[0] > ends[0]:
+        return "\n".join(lines[-15:])
+    package = [line for line in lines[: starts[0]] if _PACKAGE.match(line.strip())][-1:]
+    built = [line.strip() for line in lines[starts[0] + 1 : ends[0]] if line.strip()]
+    errors = list(dict.fromkeys(line for line in built if _ERROR.search(line)))
+    return "\n".join([*(line.strip() for line in package), *(errors[:5] or built[-10:])])
 
 
 def listing(id: str, files: Mapping[str, str]) -> str:
