@@ -214,6 +214,7 @@ def nginx_folder(nginx_package, short_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(paths, "NGINX", str(folder))
     monkeypatch.setattr(paths, "NGINX_MAIN", str(main))
+    monkeypatch.setattr(paths, "NGINX_ACCESS_LOG", f"{short_path}/log/access.log")
     monkeypatch.setattr(paths, "SCRATCH", str(short_path))
     monkeypatch.setattr(paths, "PENDING", f"{short_path}/pending")
     return folder

@@ -207,6 +207,43 @@ def test_of_ten_thousand_forged_origins_none_is_let_in(served):
     proof(site)
 
 
+def test_pages_without_an_origin_of_their_own_may_connect_where_they_are_named(tell):
+    ask = tell(origins=["null", "file://"])
+    for origin in ("null", "file://"):
+        assert ask(headers={"Origin": origin})["origin"] == [origin]
+    for origin in ("NULL", "file:///x", "file", "null null", "http://localhost"):
+        assert ask(headers={"Origin": origin}) == 403
+
+
+# What is logged
+
+TOKENS = ("hunter2", "hunter3")
+
+
+@pytest.mark.parametrize(
+    ("choice", "line", "tokens"),
+    [
+        ("full", '"GET /chat?token=hunter2 HTTP/1.1" 101', True),
+        ("path", '"GET /chat HTTP/1.1" 101', False),
+        ("none", "", False),
+    ],
+)
+def test_tokens_of_clients_are_not_logged_unless_wanted(served, short_path, eventually, choice, line, tokens):
+    site = served(access_log=choice, server_name=["localhost"])
+    log = short_path / "log" / "access.log"
+    referer = {"Referer": "http://localhost/?token=hunter3", "User-Agent": "agent"}
+    proof(site, headers=referer, path="/chat?token=hunter2")
+    with pytest.raises(handshake.HandshakeError):  # for a name that no site has
+        proof(site, server_name="nobody.example", headers=referer, path="/chat?token=hunter2")
+    for process in site.processes:
+        process.terminate()
+        process.wait()
+    text = log.read_text()
+    assert line in text
+    assert any(token in text for token in TOKENS) is tokens
+    assert ('"agent"' in text) is (choice != "none")
+
+
 # Another server decides
 
 

@@ -240,6 +240,50 @@ def test_a_name_that_another_site_has_is_refused(started, cut_over, nginx_folder
     assert not (nginx_folder / "conf.d" / "websockets-echo.conf").exists()
 
 
+def test_old_workers_are_seen_and_end_in_time(started, cut_over, running_nginx, port, eventually):
+    main = Path(paths.NGINX_MAIN)
+    cut_over(started(1))
+    assert nginx.old_workers() == []
+    with connect(f"ws://127.0.0.1:{port}/") as client, connect(f"ws://127.0.0.1:{port}/") as other:
+        cut_over(started(2, proxy_timeout=99))
+        old = eventually(
+            lambda: (found := nginx.old_workers()) and sum(one["connections"] for one in found) == 2 and found
+        )
+        assert {worker["pid"] for worker in old} < {int(pid) for pid in workers(running_nginx)}
+        assert all(worker["memory"] > 1 << 18 and 0 <= worker["uptime"] < 600 for worker in old)
+        client.send("still here")
+        assert client.recv() == "still here"
+        other.close()
+        eventually(lambda: sum(one["connections"] for one in nginx.old_workers()) == 1)
+    eventually(lambda: nginx.old_workers() == [])
+    assert "worker_shutdown_timeout" not in main.read_text()
+    cut_over(started(3, worker_shutdown_timeout=1))
+    assert main.read_text().count("worker_shutdown_timeout 1s;\n") == 1
+    with connect(f"ws://127.0.0.1:{port}/", ping_interval=None) as client:
+        cut_over(started(4, worker_shutdown_timeout=1, proxy_timeout=98))
+        with pytest.raises(ConnectionClosed):
+            client.recv()
+    cut_over(started(5))
+    assert "worker_shutdown_timeout" not in main.read_text()
+
+
+def test_of_several_apps_the_longest_time_of_old_workers_counts(started, cut_over, free_port):
+    main = Path(paths.NGINX_MAIN)
+    other = {"app": "other", "listen": f"127.0.0.1:{free_port()}"}
+    for number, (inputs, seconds) in enumerate(
+        [
+            ({"worker_shutdown_timeout": 60}, 60),
+            ({**other, "worker_shutdown_timeout": 0}, 60),
+            ({**other, "worker_shutdown_timeout": 90}, 90),
+            ({}, 90),
+            ({"worker_shutdown_timeout": 60}, 90),
+            ({**other, "worker_shutdown_timeout": 30}, 60),
+        ]
+    ):
+        assert "failed" not in cut_over(started(number, **inputs))
+        assert f"\nworker_shutdown_timeout {seconds}s;\n" in main.read_text()
+
+
 def test_the_proof_is_made_at_each_address(started, cut_over, nginx_folder, port):
     both = {"listen": [f"127.0.0.1:{port}", f"[::1]:{port}"]}
     assert cut_over(started(1, **both))["changed"]

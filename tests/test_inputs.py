@@ -302,16 +302,38 @@ REFUSED = {
         {"server_name": [".".join(["a" * 50] * 4 + ["b" * 50])]},
         f"websockets_server_name is '{'.'.join(['a' * 50] * 4 + ['b' * 50])}': {HOST_NAMES}",
     ),
+    **{
+        f"server name {name}": (
+            {"server_name": ["a.example", name]},
+            f"websockets_server_name is {name!r}: nginx gives it no meaning, and any other name is refused by a server of the"
+            " role's own. Name what clients use, such as ws.example.com or *.example.com.",
+        )
+        for name in ("_", "__", "*", "*.", "-")
+    },
+    "server name with its port": (
+        {"server_name": ["localhost:8080"]},
+        "websockets_server_name is 'localhost:8080': leave out the port, which is that of websockets_listen.",
+    ),
+    "server name that is empty": ({"server_name": [""]}, f"websockets_server_name is '': {HOST_NAMES}"),
+    "log that is none": (
+        {"access_log": False},
+        "websockets_access_log is 'False': use full, path or none.",
+    ),
+    "old workers without an end in sight": (
+        {"worker_shutdown_timeout": 604801},
+        "websockets_worker_shutdown_timeout is 604801: use 0 to 604800.",
+    ),
     # Pages and clients that may connect
     **{
         f"origin {what}": ({"origins": [origin]}, f"websockets_origins is {origin!r}: {ORIGIN}")
         for what, origin in {
+            "of a sandbox, in capitals": "NULL",
+            "of a file with its path": "file:///home/me/page.html",
             "with a path": "https://a.example/",
             "without a scheme": "a.example",
             "in capitals": "https://A.example",
             "with the scheme's own port": "https://a.example:443",
             "with a port that is none": "https://a.example:65536",
-            "of a sandbox": "null",
             "with a wildcard": "https://*.example",
             "with a quote": 'https://a.example"',
             "with a variable": "https://$host",
@@ -674,6 +696,8 @@ ACCEPTED = {
             "http://example.com:443",
             "chrome-extension://abcdefghijklmnop",
             "capacitor://localhost",
+            "null",
+            "file://",
         ]
     },
     "load balancers": {
@@ -738,6 +762,21 @@ def test_no_result_has_a_secret(monkeypatch, tmp_path):
     with_key = plan(tls="files", tls_certificate=certificate, tls_key=key)
     assert key.splitlines()[1] not in repr(with_key)
     assert "hunter2" not in repr(planned)
+
+
+# Inputs that the role takes with a warning
+
+
+def test_an_origin_that_every_page_can_send_is_taken_with_a_warning():
+    why = {
+        "null": "every site can make its pages send this origin, by an iframe with the attribute sandbox",
+        "file://": "every HTML file sends this origin that a visitor opens from a disk, such as a download",
+    }
+    for origin, words in why.items():
+        (warning,) = plan(origins=["https://a.example", origin])["warnings"]
+        assert warning.startswith(f"websockets_origins is {origin!r}: {words}. The app itself")
+    assert len(plan(origins=["file://", "null"])["warnings"]) == 2
+    assert plan(origins=["https://a.example"])["warnings"] == plan(origins=["*"])["warnings"] == []
 
 
 # Values that follow from the inputs

@@ -134,6 +134,18 @@ def test_tune_never_lowers(nginx_folder):
     assert nginx.tune(once, 100, 100) == once
 
 
+def test_tune_sets_when_old_workers_end_and_takes_it_back(nginx_folder):
+    plain = nginx.tune((nginx_folder / "nginx.conf").read_text(), 8448, 8449)
+    capped = nginx.tune(plain, 8448, 8449, 3600)
+    assert "worker_shutdown_timeout 3600s;" in capped
+    nginx.test({paths.NGINX_MAIN: capped})
+    for text in (capped, nginx.tune((nginx_folder / "nginx.conf").read_text(), 8448, 8449, 3600)):
+        assert nginx.tune(text, 8448, 8449, 3600) == text
+        assert nginx.tune(text, 8448, 8449) == text, "what a person has written stays"
+        assert nginx.tune(text, 8448, 8449, 60) == text.replace("3600s", "60s")
+        assert nginx.tune(text, 8448, 8449, 0) == plain
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -68,6 +68,8 @@ SAME_PROCESSES = {
         **{"acme_directory": "https://ca.example/dir", "listen_plain": "8081"},
     },
     "own certificate": {"listen": "443", "tls": "files", "tls_certificate": "/a.pem", "tls_key": "/a.key"},
+    "log": {"access_log": "none"},
+    "old workers of nginx": {"worker_shutdown_timeout": 9},
     "own lines for nginx": {"nginx_server": "allow all;", "nginx_locations": {"/a": "return 204;"}},
     "play": {"serial": 1},
     "package index": {"pip_index_url": "https://pypi.example/simple"},

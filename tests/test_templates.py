@@ -41,6 +41,8 @@ INPUTS = {
     "several addresses with TLS": {
         **{"listen": ["18443", "[::1]:18444"], "listen_plain": ["18080", "127.0.0.1:18081"], "tls": "self-signed"},
     },
+    "log without query strings": {"access_log": "path"},
+    "no log": {"access_log": "none", "listen": "18443", "listen_plain": "18080", "tls": "self-signed"},
     "long timeouts": {"ping_interval": 86399, "proxy_timeout": 86400, "stopwaitsecs": 86400},
 }
 # What an earlier app has at the same address.

@@ -128,7 +128,8 @@ class ActionModule(ActionBase):
         made = dataclasses.replace(
             made, sandbox_says=plan.say_sandbox(made, inputs.sandbox), todo=plan.todo(made, len(found))
         )
-        warnings = rules.untested(*known, platforms) + (rules.alone(to_be) if purpose == "restart" else [])
+        warnings = rules.untested(*known, platforms) + rules.warnings(inputs)
+        warnings += rules.alone(to_be) if purpose == "restart" else []
         if purpose in ("deploy", "rollback"):
             warnings += rules.unreadable(host, to_be)
         return {**to_dict(made), "warnings": warnings, "ansible_facts": {"__websockets_deployed": deployed}}

@@ -54,6 +54,7 @@ class Inputs:
     message_size: int
     nginx_server: str
     nginx_locations: dict[str, Any]
+    access_log: str
     tls: str
     tls_certificate: str
     tls_key: str
@@ -71,6 +72,7 @@ class Inputs:
     trusted_proxies: list[str]
     proxy_protocol: bool
     max_connections: int
+    worker_shutdown_timeout: int
     sandbox: str
     serial: Any
 

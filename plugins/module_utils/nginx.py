@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import grp
 import os
 import pwd
@@ -24,13 +25,16 @@ class NginxError(Exception):
     """nginx refused a configuration; the message is nginx's."""
 
 
-def tune(text: str, connections: int, descriptors: int) -> str:
+def tune(text: str, connections: int, descriptors: int, shutdown: int | None = None) -> str:
     """Return nginx.conf with at least this many ``worker_connections`` and ``worker_rlimit_nofile``.
 
     Larger numbers stay, and so does everything else.
 
     :param descriptors: number of file descriptors of one worker
+    :param shutdown: seconds of ``worker_shutdown_timeout``, 0 for nginx's own; None leaves it as it is
     """
+    if shutdown is not None:
+        text = _shut_down_in(text, shutdown)
     # Without the directive, nginx's own number is 512.
     text = _raise(text, "worker_connections", connections) or re.sub(
         r"(?m)^([ \t]*events\s*\{)", rf"\1\n    worker_connections {max(connections, 512)};", text, count=1
@@ -38,6 +42,16 @@ def tune(text: str, connections: int, descriptors: int) -> str:
     return _raise(text, "worker_rlimit_nofile", descriptors) or re.sub(
         r"(?m)^(?=[ \t]*events\b)", f"worker_rlimit_nofile {descriptors};\n\n", text, count=1
     )
+
+
+def _shut_down_in(text: str, seconds: int) -> str:
+    there = r"(?m)^[ \t]*worker_shutdown_timeout\b[^;]*;"
+    if not seconds:
+        return re.sub(there + r"\n*", "", text)
+    directive = f"worker_shutdown_timeout {seconds}s;"
+    if re.search(there, text):
+        return re.sub(there, directive, text)
+    return re.sub(r"(?m)^(?=[ \t]*events\b)", f"{directive}\n\n", text, count=1)
 
 
 def _raise(text: str, directive: str, number: int) -> str | None:
@@ -168,17 +182,44 @@ def reload(timeout: float = 15.0) -> None:
         time.sleep(0.01)
 
 
-def _workers() -> set[str]:
-    """Return the pids of nginx's workers that take connections, none if nginx does not run."""
+def _workers(title: str = "nginx: worker process") -> set[str]:
+    """Return the pids of nginx's workers that take connections, none if nginx does not run.
+
+    :param title: what such a worker calls itself
+    """
     pid_file = re.search(r"(?m)^\s*pid\s+([^;\s]+)", read(paths.NGINX_MAIN) or "")
     master = (read(pid_file[1] if pid_file else "/run/nginx.pid") or "").strip()
     found = set()
     for pid in (read(f"/proc/{master}/task/{master}/children") or "").split():
         with contextlib.suppress(ProcessLookupError):  # the process has ended meanwhile
-            # An old worker that ends calls itself "worker process is shutting down".
-            if (read(f"/proc/{pid}/cmdline") or "").rstrip("\0 ") == "nginx: worker process":
+            if (read(f"/proc/{pid}/cmdline") or "").rstrip("\0 ") == title:
                 found.add(pid)
     return found
+
+
+def old_workers() -> list[dict[str, int]]:
+    """Return the workers from before a reload that stay until their last client has left, the oldest first.
+
+    Each has ``pid``, ``uptime`` in seconds, ``connections`` of clients, and ``memory``: the bytes that end with it.
+    """
+    found = []
+    for pid in _workers("nginx: worker process is shutting down"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            ticks = int((read(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()[19])  # starttime, proc(5)
+            up = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+            private = re.findall(r"(?m)^Private_\w+: +(\d+) kB", read(f"/proc/{pid}/smaps_rollup") or "")
+            memory = 1024 * sum(map(int, private))
+            found.append({"pid": int(pid), "uptime": int(up), "connections": _clients(pid), "memory": memory})
+    return sorted(found, key=lambda worker: (-worker["uptime"], worker["pid"]))
+
+
+def _clients(pid: str) -> int:
+    """Return how many connections a worker has at ports at which nginx listens."""
+    mine = {os.readlink(link).removeprefix("socket:[").rstrip("]") for link in glob.glob(f"/proc/{pid}/fd/*")}
+    rows = [line.split() for table in ("tcp", "tcp6") for line in (read(f"/proc/net/{table}") or "").splitlines()[1:]]
+    established, listening = "01", "0A"
+    ports = {row[1].rpartition(":")[2] for row in rows if row[3] == listening}
+    return sum(row[3] == established and row[9] in mine and row[1].rpartition(":")[2] in ports for row in rows)
 
 
 def last_errors(path: str = paths.NGINX_LOG, lines: int = 5) -> str:

@@ -73,6 +73,7 @@ RANGES = {
     "connections_per_address": (1, 65535),
     "handshakes_per_address": (1, 100000),
     "hsts": (0, 315360000),
+    "worker_shutdown_timeout": (0, 604800),
 }
 
 
@@ -114,6 +115,20 @@ def check_site(inputs: Inputs, site: Site) -> list[str]:
     _check_tls(inputs, site, problems)
     _check_origins(inputs, site, problems)
     return problems
+
+
+def warnings(inputs: Inputs) -> list[str]:
+    """Return a message for each input that the role takes, and that is less than it may seem."""
+    pages = {
+        "null": "every site can make its pages send this origin, by an iframe with the attribute sandbox",
+        "file://": "every HTML file sends this origin that a visitor opens from a disk, such as a download",
+    }
+    remedy = "The app itself has to know its clients, by a token and not by a cookie."
+    return [
+        problem(f"{PREFIX}origins", origin, f"{why}. {remedy}")
+        for origin, why in pages.items()
+        if origin in inputs.origins
+    ]
 
 
 def _check_app(inputs: Inputs, problems: _Problems) -> None:
@@ -233,7 +248,14 @@ def _check_addresses(inputs: Inputs, problems: _Problems) -> None:
     if not inputs.server_name:
         problems.add("server_name", "name at least one host name.")
     for name in inputs.server_name:
-        if not _HOST_NAME.fullmatch(name) or len(name) > 253:
+        if re.fullmatch(r"[*_.-]+", name):
+            remedy = "nginx gives it no meaning, and any other name is refused by a server of the role's own."
+            problems.add(
+                "server_name", f"{remedy} Name what clients use, such as ws.example.com or *.example.com.", name
+            )
+        elif re.fullmatch(r"[^:]+:[0-9]+", name):
+            problems.add("server_name", "leave out the port, which is that of websockets_listen.", name)
+        elif not _HOST_NAME.fullmatch(name) or len(name) > 253:
             problems.add("server_name", "use host names such as ws.example.com or *.example.com.", name)
     if inputs.auth_request and not _is_auth_url(inputs.auth_request):
         remedy = "use http://ADDRESS:PORT/path with an IP address: nginx does not start if it cannot resolve a name."
@@ -287,7 +309,7 @@ def _check_origins(inputs: Inputs, site: Site, problems: _Problems) -> None:
     for origin in inputs.origins:
         match = _ORIGIN.fullmatch(origin)
         default = match and str(DEFAULT_PORTS.get(match["scheme"])) == match["port"]
-        if origin != "*" and (not match or default or int(match["port"] or 0) > 65535):
+        if origin not in ("*", "null", "file://") and (not match or default or int(match["port"] or 0) > 65535):
             remedy = (
                 "use origins as browsers send them, such as https://www.example.com or http://localhost:3000: in lower"
                 " case, without a path, and without the scheme's default port."

@@ -101,6 +101,8 @@ class Site:
     :param address: address and port at which the host itself reaches the app's server, at the first of its addresses
     :param url: the URL that a client opens
     :param tls_port: the port of TLS in a URL, with its colon; empty for 443
+    :param access_log: nginx's ``access_log`` for the app, empty for that of all sites
+    :param worker_shutdown_timeout: seconds after which the app's clients may be cut, once nginx has been reloaded; 0 for never
     :param variables: start of the names of the variables that its file defines for all of nginx's sites
     """
 
@@ -115,6 +117,8 @@ class Site:
     url: str = ""
     tls_port: str = ""
     variables: str = ""
+    access_log: str = ""
+    worker_shutdown_timeout: int = 0
 
     @classmethod
     def of(cls, inputs: Inputs, ipv6: bool = True) -> Site:
@@ -140,6 +144,10 @@ class Site:
             address=[*connect_address(listen)],
             url=f"{scheme}://{inputs.server_name[0]}{_port(listen, usual)}{inputs.gate_path}",
             tls_port=_port(listen, 443),
+            access_log={"path": f"{paths.NGINX_ACCESS_LOG} websockets_{inputs.app}", "none": "off"}.get(
+                inputs.access_log, ""
+            ),
+            worker_shutdown_timeout=inputs.worker_shutdown_timeout,
             # Not the app's name: a variable has no dash, and nginx refuses one that is longer than about 45 characters.
             variables=f"websockets_{hashlib.sha256(inputs.app.encode()).hexdigest()[:8]}",
         )

@@ -185,7 +185,7 @@ class CutOver:
             self.fail(str(error))
         if main is not None:
             connections = self.module.params["worker_connections"]
-            wanted = {paths.NGINX_MAIN: nginx.tune(main, connections, connections), **wanted}
+            wanted = {paths.NGINX_MAIN: nginx.tune(main, connections, connections, self.shutdown()), **wanted}
         if not self.swap and not os.path.exists(self.release.next_file):
             # It comes with the first release that needs it: a newer version of the role alone changes nothing.
             del wanted[self.release.next_file]
@@ -193,6 +193,14 @@ class CutOver:
         self.files = {path: text for path, text in wanted.items() if there[path] != text}
         self.before = {path: there[path] for path in self.files}
         self.due = certificate.due(self.site)
+
+    def shutdown(self) -> int | None:
+        """Return nginx's ``worker_shutdown_timeout``: the largest of all apps, None to leave it to others."""
+        recorded_there = recorded.sites()
+        was = recorded_there.pop(self.site.app, None)
+        sites = [self.site, *recorded_there.values()]
+        largest = max(site.worker_shutdown_timeout for site in sites)
+        return largest if largest or (was and was.worker_shutdown_timeout) else None
 
     def test(self) -> None:
         """Have nginx test the whole configuration with the new files."""

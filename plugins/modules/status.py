@@ -76,6 +76,13 @@ apps:
       type: list
       elements: dict
       sample: [{release: 1d0c8e77b3f2, since: "2026-01-30 12:00:00"}]
+nginx:
+  description:
+    - C(old_workers) are those from before a reload of nginx, which stay until their last client has left. Each has its
+      C(pid), C(uptime) in seconds, number of C(connections) and private C(memory) in bytes.
+  returned: success
+  type: dict
+  sample: {old_workers: [{pid: 4712, uptime: 86400, connections: 3, memory: 8388608}]}
 text:
   description: The same as lines of text.
   returned: success
@@ -90,7 +97,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import paths, recorded, tls, unix
+from ..module_utils import nginx, paths, recorded, tls, unix
 from ..module_utils import release as releases
 from ..module_utils.record import readable
 from ..module_utils.release import Release
@@ -186,9 +193,25 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if rows:
         yield form.format("process", "state", "pid", "uptime", "restarts", "clients")
     for row in rows:
-        minutes, seconds = divmod(row["uptime"], 60)
-        uptime = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-        yield form.format(row["name"], row["state"], row["pid"], uptime, row["restarts"], row["connections"])
+        up = uptime(row["uptime"])
+        yield form.format(row["name"], row["state"], row["pid"], up, row["restarts"], row["connections"])
+
+
+def old_workers(workers: Sequence[Mapping[str, int]]) -> Iterator[str]:
+    """Yield the lines that show nginx's old workers, none if there are none."""
+    if workers:
+        clients, memory = (sum(worker[what] for worker in workers) for what in ("connections", "memory"))
+        yield f"nginx: {clients} clients of before a reload keep {len(workers)} old workers and {memory / 2**20:.0f} MiB"
+        yield "  {:>7} {:>10} {:>7} {:>8}".format("pid", "uptime", "clients", "MiB")
+    for worker in workers:
+        up, size = uptime(worker["uptime"]), worker["memory"] / 2**20
+        yield f"  {worker['pid']:>7} {up:>10} {worker['connections']:>7} {size:>8.1f}"
+
+
+def uptime(seconds: int) -> str:
+    """Return seconds as hours, minutes and seconds."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def main() -> None:
@@ -197,8 +220,10 @@ def main() -> None:
         apps = [status(app, Supervisor()) for app in releases.apps()]
     except SupervisorError as error:
         module.fail_json(msg=str(error))
+    workers = nginx.old_workers()
     text = [line for app in apps for line in lines(app)] or ["No app has been deployed here."]
-    module.exit_json(changed=False, apps=readable(apps), text=readable(text))
+    text += old_workers(workers)
+    module.exit_json(changed=False, apps=readable(apps), nginx={"old_workers": workers}, text=readable(text))
 
 
 if __name__ == "__main__":
