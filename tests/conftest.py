@@ -99,6 +99,7 @@ def host(short_path, monkeypatch):
     monkeypatch.setattr(paths, "SRV", f"{short_path}/srv")
     monkeypatch.setattr(paths, "RUN", f"{short_path}/run")
     monkeypatch.setattr(paths, "LOG", f"{short_path}/log")
+    monkeypatch.setattr(paths, "LIB", f"{short_path}/lib")
     monkeypatch.setattr(paths, "SUPERVISOR", str(short_path))
     monkeypatch.setattr(paths, "LOCK", f"{short_path}/lock")
     monkeypatch.setattr(paths, "SUPERVISOR_SOCKET", f"{short_path}/supervisor.sock")

@@ -8,7 +8,7 @@ import pytest
 from ansible_collections.websockets.deploy.plugins.module_utils import paths, release, source
 from ansible_collections.websockets.deploy.plugins.module_utils.inputs import Inputs
 from ansible_collections.websockets.deploy.plugins.module_utils.release import Release
-from role import ROLE, plan, read, to_dict
+from role import ROLE, plan, read, stored, to_dict
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_what_the_role_makes_of_it_is_part_of_it():
 
 
 def test_an_upgrade_of_the_role_deploys_no_app_again(tmp_path):
-    """The ids are those of the first published version of the role."""
+    """The ids of releases that are live are those of the first published version of the role."""
     (tmp_path / "static").mkdir()
     (tmp_path / "static" / "a.txt").write_text("a")
     (tmp_path / "static" / "b.txt").symlink_to("a.txt")
@@ -121,21 +121,32 @@ def test_an_upgrade_of_the_role_deploys_no_app_again(tmp_path):
     (tmp_path / "app.py").chmod(0o755)
     secrets, environment = {"T": "s'x"}, {"A": "1", "B": 2}
     further = {"numprocs": "3", "pip_args": ["--no-deps"], "max_connections": 1000}
-    found = plan(src=str(tmp_path), app="chat", environment=environment, secrets=secrets, **further)["release"]
-    assert found["id"] == "f0677a7eb3ad"  # pragma: allowlist secret
+    inputs = {"app": "chat", "environment": environment, "secrets": secrets, **further}
+    found = plan(src=str(tmp_path), **inputs)["release"]
     assert found["venv"] == "/srv/websockets/chat/venvs/4c0a5bb56160"
-    assert plan(src=str(tmp_path))["release"]["id"] == "4a14b7c9a35d"  # pragma: allowlist secret
+    for given, first, second in (
+        (inputs, "f0677a7eb3ad", "c6b2bc9f1857"),  # pragma: allowlist secret
+        ({}, "4a14b7c9a35d", "da7dc6f90b17"),  # pragma: allowlist secret
+    ):
+        new = plan(src=str(tmp_path), **given)["release"]
+        live = {"live": first, "releases": {first: stored(first)}, "venvs": [new["venv"]]}
+        # A host that the first version has deployed to keeps its release. The next change is one of the present version.
+        assert plan(live, src=str(tmp_path), **given)["release"]["id"] == first
+        assert new["id"] == second
+        assert plan(live | {"live": "0" * 12}, src=str(tmp_path), **given)["release"]["id"] == second
+        assert plan(live | {"venvs": []}, src=str(tmp_path), **given)["release"]["id"] == second
+        assert plan(live | {"releases": {}}, src=str(tmp_path), **given)["release"]["id"] == second
 
 
 def test_a_change_of_what_a_process_is_has_another_number():
-    """files/process-1.json stands for the meaning of these templates.
+    """files/process-2.json stands for the meaning of these templates.
 
     If you change one of them and a process runs as before, change its digest here. If a process runs in another way, add
     a file with the next number, and name it in release.PROCESS.
     """
     texts = [(ROLE / "templates" / name).read_text() for name in ("program.conf.j2", "run.j2")]
-    assert release.PROCESS == "files/process-1.json"
-    assert release.digest(texts) == "f63451bcdf74"  # pragma: allowlist secret
+    assert release.PROCESS[0] == "files/process-2.json"
+    assert release.digest(texts) == "ebfd7ce465fe"  # pragma: allowlist secret
 
 
 CHANGES = {
@@ -224,7 +235,7 @@ def test_a_release_is_called_the_same_by_its_names_alone():
     derived = plan(app="chat")["release"]
     by_names = to_dict(Release.of("chat", derived["id"]))
     assert (
-        derived | {name: by_names[name] for name in by_names.keys() - {"user", "venv", "numprocs", "processes"}}
+        derived | {name: by_names[name] for name in by_names.keys() - {"user", "home", "venv", "numprocs", "processes"}}
         == derived
     )
 

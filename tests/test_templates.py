@@ -155,6 +155,8 @@ def test_supervisor_reads_the_program_as_it_is_meant(options, users, inputs):
                 "autostart",
                 "stopwaitsecs",
                 "stopsignal",
+                "stopasgroup",
+                "killasgroup",
                 "redirect_stderr",
             )
         }
@@ -166,6 +168,8 @@ def test_supervisor_reads_the_program_as_it_is_meant(options, users, inputs):
             "autostart": True,
             "stopwaitsecs": planned["inputs"]["stopwaitsecs"],
             "stopsignal": 15,
+            "stopasgroup": True,
+            "killasgroup": True,
             "redirect_stderr": True,
         }
         assert process.autorestart is not False
@@ -259,7 +263,9 @@ def process(host):
         planned["inputs"]["command"] = command
         script = host / "run-script"
         script.write_text(render("run.j2", planned, websockets_secrets=secrets or {}))
-        caller = {"PATH": os.environ["PATH"], "SUPERVISOR_PROCESS_NAME": "echo_01", "SUPERVISOR_ENABLED": "1"}
+        # What supervisord passes on to its processes.
+        caller = {"PATH": "/supervisords", "USER": "root", "LD_PRELOAD": "", "http_proxy": "x", "IFS": "o"}
+        caller |= {"SUPERVISOR_PROCESS_NAME": "echo_01", "SUPERVISOR_ENABLED": "1"}
         done = subprocess.run(["/bin/sh", script], env=caller, cwd=host, capture_output=True, check=True)
         assert done.stderr == b""
         # A shell may add PWD, OLDPWD, SHLVL and _.
@@ -310,6 +316,34 @@ def test_placeholders(process, text, meaning):
     assert environment_of(done)["A"] == meaning.format(**done.release)
     done = process(command=shlex.join(["/usr/bin/printf", "%s\\0", text]), ping_interval=21)
     assert done.words == [meaning.format(**done.release)]
+
+
+def test_the_environment_is_the_apps(process):
+    done = process()
+    seen = environment_of(done)
+    app = {"USER": "nobody-yet", "LOGNAME": "nobody-yet", "HOME": done.release["home"], "SHELL": "/bin/sh"}
+    assert {name: seen[name] for name in app} == app
+    assert seen["PATH"] == f"{done.release['venv']}/bin:/usr/local/bin:/usr/bin:/bin"
+    assert seen["PYTHONUNBUFFERED"] == "1"
+    ours = {"PATH", "LANG", "PYTHONUNBUFFERED", "SUPERVISOR_PROCESS_NAME", "SUPERVISOR_ENABLED", *app}
+    others = {name for name in seen if not name.startswith("WEBSOCKETS_")}
+    assert others - ours <= {"PWD", "OLDPWD", "SHLVL", "_"}, "supervisord's own environment"
+
+
+@pytest.mark.parametrize("name", ["USER", "HOME", "PATH", "LANG", "PYTHONUNBUFFERED"])
+def test_the_apps_own_environment_has_the_last_word(process, name):
+    assert environment_of(process({name: "/x"}))[name] == "/x"
+    assert environment_of(process(secrets={name: ""}))[name] == ""
+
+
+def test_a_program_of_the_packages_is_found_by_its_name(process, host):
+    """Such as ``uvicorn main:app --uds {socket}``, and ``python app.py {socket}``."""
+    venv = plan(command="x {socket}", user="nobody-yet")["release"]["venv"]
+    Path(venv, "bin").mkdir(parents=True)
+    Path(venv, "bin", "uvicorn").write_text('#!/bin/sh\nprintf "%s\\0" uvicorn "$@"\n')
+    Path(venv, "bin", "uvicorn").chmod(0o755)
+    done = process(command="uvicorn main:app --uds {socket}")
+    assert done.words == ["uvicorn", "main:app", "--uds", f"{done.release['sockets']}/echo_01.sock"]
 
 
 def test_every_process_is_told_the_ping_interval(process):

@@ -3,6 +3,7 @@
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from ansible_collections.websockets.deploy.plugins.module_utils import release
 from ansible_collections.websockets.deploy.plugins.module_utils.host_files import HostFile
 from ansible_collections.websockets.deploy.plugins.module_utils.inputs import InputError
 from role import plan, read, render, stored
@@ -68,6 +69,20 @@ def test_everything_on_a_new_host():
 )
 def test_only_what_is_not_as_it_should_be(host, steps):
     assert todo(**host) == steps
+
+
+def test_a_release_whose_processes_run_in_the_way_of_an_older_version(monkeypatch):
+    """It is repaired as it is: the files of its processes are its own."""
+    monkeypatch.setattr(release, "PROCESS", release.PROCESS[1:])
+    older = plan()["release"]["id"]
+    monkeypatch.undo()
+    host = {"live": older, "releases": {older: stored(older)}, "programs": [older]}
+    assert todo(**host) == []
+    assert todo(**host, serves=False) == ["start"]
+    assert plan({**DEPLOYED, **host, "serves": False})["release"]["id"] == older
+    assert todo(**host | {"programs": [older, NEW]}) == ["drain"]
+    # Without its packages it cannot be made again as it was.
+    assert todo(**host, venvs=[]) == ["release", "start", "drain"]
 
 
 def test_other_code():

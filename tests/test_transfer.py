@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import shutil
+import stat
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,6 +92,16 @@ def test_the_next_release_is_sent_what_changed(deploy, app):
     (app / "app.py").write_text("print('bye')\n")
     (app / "lib" / "new.py").touch()
     assert deploy()[0] == [["app.py", "lib/new.py", "link"]]
+
+
+def test_the_apps_user_has_a_home_of_its_own(deploy, app):
+    home = Path(deploy()[1]["home"])
+    assert stat.filemode(home.stat().st_mode) == "drwx------"
+    assert pwd.getpwuid(home.stat().st_uid).pw_name == home.name
+    (home / "kept").touch()
+    (app / "app.py").write_text("print('bye')\n")
+    assert Path(deploy()[1]["home"]) == home
+    assert (home / "kept").exists()
 
 
 def test_a_file_that_any_release_has_is_not_sent(deploy, app):

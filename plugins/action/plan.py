@@ -99,8 +99,12 @@ class ActionModule(ActionBase):
                 elif purpose == "rollback":
                     to_be = rules.go_back(inputs, host)
                 else:
-                    process = json.loads(_read(os.path.join(task_vars["role_path"], release.PROCESS)))
-                    to_be = release.derive(inputs, numprocs, found, requirements, host.python, process)
+                    texts = [_read(os.path.join(task_vars["role_path"], path)) for path in release.PROCESS]
+                    derived = [
+                        release.derive(inputs, numprocs, found, requirements, host.python, json.loads(text))
+                        for text in texts
+                    ]
+                    to_be = release.choose(derived, host.live, host.releases, host.venvs)
                     stop_at(rules.check_paths(inputs, to_be))
                     stop_at(rules.check_run(inputs, to_be, deployed))
                     deployed = {**deployed, inputs.app: to_be.id}

@@ -5,6 +5,7 @@ from __future__ import annotations
 SRV = "/srv/websockets"
 RUN = "/run/websockets"
 LOG = "/var/log/websockets"
+LIB = "/var/lib/websockets"
 LOCK = "/run/websockets.lock"
 # This file exists while nginx has not read its new files yet. At boot, when /run is empty, nginx reads all of them.
 PENDING = "/run/websockets-nginx.pending"
@@ -27,6 +28,11 @@ KEY = ".key"
 def app_base(app: str) -> str:
     """Return the folder of an app, which has its releases, its packages and its live link."""
     return f"{SRV}/{app}"
+
+
+def app_data(app: str) -> str:
+    """Return the folder of what an app itself may write; it has a home folder for each of the app's users."""
+    return f"{LIB}/{app}"
 
 
 def live_link(app: str) -> str:

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,10 @@ from .record import from_dict, load
 
 # The file that is written last into a virtual environment. An environment without it is incomplete, and is made again.
 COMPLETE = ".complete"
-# A file of the role that stands for the meaning of the templates program.conf.j2 and run.j2 in every id. It has their
-# first text, so that releases of older hosts keep their ids. If the meaning of the templates changes, add another file.
-PROCESS = "files/process-1.json"
+# Files of the role that stand for the meaning of the templates program.conf.j2 and run.j2 in every id. The first is that
+# of the present templates; the others are of releases that an older version has deployed. If the meaning of the templates
+# changes, add another file at the front.
+PROCESS = ("files/process-2.json", "files/process-1.json")
 # A file in a release that has had the traffic. It has the id of the release before; its date is when the traffic came.
 _PREVIOUS = "previous"
 _ID = "[0-9a-f]{12}"
@@ -68,6 +69,7 @@ class Release:
     :param next_host: that server's name
     :param runtime: folder of the sockets of all releases of the app
     :param sockets: folder of its sockets
+    :param home: home folder of its processes
     :param logs: folder of the logs of all releases of the app
     :param program: its program in Supervisor
     :param program_file: the link from Supervisor's folder to the release's program.conf
@@ -94,6 +96,7 @@ class Release:
     next_host: str
     runtime: str
     sockets: str
+    home: str
     logs: str
     program: str
     program_file: str
@@ -133,6 +136,7 @@ class Release:
             next_host=f"{app}.invalid",
             runtime=runtime,
             sockets=sockets,
+            home=f"{paths.app_data(app)}/{user}",
             logs=logs,
             program=f"{app}-{id}",
             program_file=f"{paths.programs()}/websockets-{app}-{id}.conf",
@@ -192,12 +196,24 @@ def derive(inputs: Inputs, numprocs: int, found: Findings, requirements: str, py
     :param found: the app's files, from :func:`source.scan`
     :param requirements: text that decides the packages, from :func:`source.requirements`
     :param python: version of the interpreter on the host, such as ``3.13``
-    :param process: the content of :data:`PROCESS`
+    :param process: the content of one of :data:`PROCESS`
     """
     venv = digest([requirements, inputs.python, python, inputs.pip_args])
     further = {name: getattr(inputs, name) for name in _OF_PROCESSES}
     id = digest([found, venv, process, {**further, "numprocs": numprocs}])
     return Release.of(inputs.app, id, inputs.user, f"{paths.app_base(inputs.app)}/venvs/{venv}", numprocs)
+
+
+def choose(derived: Sequence[Release], live: str, there: Container[str], venvs: Container[str]) -> Release:
+    """Return the release to deploy: the live one if the inputs are the same, however its processes are run.
+
+    :param derived: what :func:`derive` returns for each of :data:`PROCESS`
+    :param live: id of the live release
+    :param there: ids of the releases on the host
+    :param venvs: paths of the complete virtual environments on the host
+    """
+    same = (one for one in derived if one.id == live and one.id in there and one.venv in venvs)
+    return next(same, derived[0])
 
 
 def describe(path: str) -> tuple[str, str] | None:

@@ -162,10 +162,11 @@ def build(module: AnsibleModule, release: Release) -> list[str]:
             "files": module.params["files"],
             "source": module.params["code"]["folder"],
         }
-        group = pwd.getpwnam(release.user).pw_gid
+        user = pwd.getpwnam(release.user)
+        make_home(release.home, user)
         put(partial, "release.json", json.dumps(record, indent=1, sort_keys=True), 0o644)
         put(partial, "program.conf", module.params["program"], 0o644)
-        put(partial, os.path.basename(release.script), module.params["script"], 0o640, group)
+        put(partial, os.path.basename(release.script), module.params["script"], 0o640, user.pw_gid)
         os.sync()
         replace(partial, release.path)
         return []
@@ -222,6 +223,14 @@ def put(folder: str, name: str, text: str, mode: int, group: int = 0) -> None:
         file.write(text)
     os.chown(path, 0, group)
     os.chmod(path, mode)
+
+
+def make_home(path: str, user: pwd.struct_passwd) -> None:
+    """Make the home folder of the app's user, which nobody else may enter."""
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
 def install(module: AnsibleModule, venv: str, code: str) -> None:
