@@ -110,6 +110,13 @@ def host(short_path, monkeypatch):
 @pytest.fixture
 def supervisord(host):
     """Run a supervisord for the ``conf.d`` of ``host``, and return its process."""
+    with run_supervisord(host) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def run_supervisord(host):
+    """Run a supervisord, as the fixture ``supervisord`` does, in a ``with`` block."""
     config = host / "supervisord.conf"
     config.write_text(f"""
 [unix_http_server]
@@ -132,14 +139,23 @@ files = {host}/conf.d/*.conf
             supervisor.Supervisor().wait()
             yield process
         finally:
-            # The kernel ends its programs with it, except for programs that have just been started. An orderly end would
-            # take seconds.
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            programs = children.read_text().split() if children.exists() else []
             process.kill()
-            for pid in map(int, programs):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _kill_all_of(host)
+
+
+def _kill_all_of(host):
+    """Kill everything that a supervisord of ``host`` has started: an orderly end would take seconds."""
+    mark = f"SUPERVISOR_SERVER_URL=unix://{paths.SUPERVISOR_SOCKET}".encode()
+    while True:
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                if mark in (folder / "environ").read_bytes() or os.readlink(folder / "cwd").startswith(f"{host}/"):
+                    os.kill(int(folder.name), signal.SIGKILL)
+                    found.append(folder.name)
+        if not found:
+            return
+        time.sleep(0.01)
 
 
 # nginx

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -139,6 +140,23 @@ def test_a_new_release_starts_beside_the_old_one_which_is_then_stopped(planned, 
     assert not os.path.exists(old["release"]["sockets"])
     answers(new)
     assert drain_module(new)["changed"] is False
+
+
+def test_what_an_older_version_has_left_of_a_release_is_drained(planned, start_module, drain_module):
+    """Its program has gone, and what a shell had started has not."""
+    made, gone = planned(), "0123456789ab"
+    start_module(made)
+    marks = {"SUPERVISOR_GROUP_NAME": f"echo-{gone}", "SUPERVISOR_PROCESS_NAME": "echo_00"}
+    marks |= {"SUPERVISOR_SERVER_URL": f"unix://{paths.SUPERVISOR_SOCKET}"}
+    with subprocess.Popen(["sleep", "1000"], env=os.environ | marks) as left:
+        os.makedirs(paths.app_base("echo"), exist_ok=True)
+        release.point(made["release"]["live_link"], made["release"]["sockets"])
+        release.went_live(from_dict(Release, made["release"]), "")
+        assert drain_module(made, _ansible_check_mode=True)["drained"] == [gone]
+        assert left.poll() is None
+        assert drain_module(made)["drained"] == [gone]
+        assert left.wait() == -signal.SIGTERM
+    answers(made)
 
 
 def test_a_process_that_dies_comes_back(planned, start_module, eventually):
@@ -283,6 +301,60 @@ def test_a_release_that_fails_its_gate_leaves_nothing_behind(planned, start_modu
     assert list(release.stored("echo")) == [serving["release"]["id"]]
     assert pids(serving) == before
     answers(serving)
+
+
+# How programs put themselves into the background: what Supervisor has started ends, and what serves has another parent.
+FORKS = "import os\nfor _ in range(2):\n    if os.fork(): os._exit(0)\n    os.setsid()\n"
+SERVES = f"exec(open('{ECHO}/app.py').read())\n"
+READY = "while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n    time.sleep(0.2); os._exit(0)\n"
+DAEMONS = {
+    "two forks": (FORKS + SERVES, ECHO_COMMAND),
+    "a fork, when it is ready": (f"import os, sys, time\nif os.fork():\n    {READY}{SERVES}", ECHO_COMMAND),
+    "a shell's &": (SERVES, f"sh -c '{sys.executable} app.py \"$0\" &' {{socket}}"),
+    "nothing that answers": (f"{FORKS}import time\ntime.sleep(1000)\n", ECHO_COMMAND),
+}
+
+
+@pytest.mark.parametrize(("code", "command"), DAEMONS.values(), ids=DAEMONS)
+def test_a_command_in_the_background_is_refused_by_name(planned, start_module, eventually, code, command):
+    made = planned(code, command=command)
+    failed = start_module(made)
+    assert failed["failed"]
+    told = re.search(
+        r"echo_0.'s own process has ended, but not process \d+ \(.*app.py.*\), which it has started",
+        failed["msg"],
+    )
+    assert told, failed["msg"]
+    assert "Run the command in the foreground" in failed["msg"]
+    assert "leave out an option such as --daemon" in failed["msg"]
+    assert [one.name for one in Path("/proc").glob("[0-9]*") if works_in(one, made)] == []
+    assert Supervisor().processes(made["release"]["program"]) == {}
+
+
+def works_in(process, made):
+    try:
+        return os.path.samefile(process / "cwd", made["code"]["folder"])
+    except OSError:  # it has ended
+        return False
+
+
+def test_a_helper_in_the_background_is_no_command_in_the_background(planned, start_module):
+    code = f"import os\nif not os.fork():\n    os.setsid()\n    if os.fork(): os._exit(0)\n    os.execlp('sleep', 'sleep', '1000')\n{SERVES}"
+    made = planned(code)
+    assert start_module(made)["changed"] is True
+    answers(made)
+
+
+def test_what_is_printed_is_in_the_log(planned, start_module, eventually):
+    code = f"print('started')\n{SERVES}"
+    made = planned(code)
+    assert start_module(made)["changed"] is True
+    eventually(lambda: all("started" in Path(process["log"]).read_text() for process in made["release"]["processes"]))
+
+
+def test_what_is_printed_is_in_the_gates_end_of_the_log(planned, start_module):
+    failed = start_module(planned(f"print('waits for the database')\n{HANGS}", gate_timeout=2))
+    assert "waits for the database" in failed["msg"].splitlines()[-1]
 
 
 def test_a_first_release_that_fails_its_gate_leaves_no_app(planned, start_module):

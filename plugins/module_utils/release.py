@@ -26,8 +26,9 @@ COMPLETE = ".complete"
 PROCESS = ("files/process-2.json", "files/process-1.json")
 # A file in a release that has had the traffic. It has the id of the release before; its date is when the traffic came.
 _PREVIOUS = "previous"
-_ID = "[0-9a-f]{12}"
-_LOG = re.compile(rf"-({_ID})\.log[.0-9]*$")
+# What an id looks like.
+ID = "[0-9a-f]{12}"
+_LOG = re.compile(rf"-({ID})\.log[.0-9]*$")
 # nginx's shared memory for an app holds as many processes.
 MOST_PROCESSES = 512
 
@@ -247,7 +248,7 @@ def shell_word(text: object, placeholders: Mapping[str, object]) -> str:
 def programs(app: str) -> list[str]:
     """Return the sorted ids of the app's releases that have a program file in Supervisor's folder."""
     names = map(os.path.basename, glob.glob(Release.of("*", "*").program_file))
-    pattern = re.compile(rf"websockets-{re.escape(app)}-({_ID})\.conf")
+    pattern = re.compile(rf"websockets-{re.escape(app)}-({ID})\.conf")
     return sorted(match[1] for name in names if (match := pattern.fullmatch(name)))
 
 

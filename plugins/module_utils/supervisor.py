@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import glob
 import http.client
 import os
 import resource
@@ -11,7 +13,8 @@ import time
 import xmlrpc.client
 from typing import Any
 
-from . import paths
+from . import paths, processes
+from .processes import Process
 from .release import Release
 
 # States in which supervisord does not start a process by itself (supervisor/states.py).
@@ -20,8 +23,21 @@ DOWN = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
 FAILED = {"BACKOFF", "EXITED", "FATAL"}
 
 
+# Seconds that Supervisor waits for a process to end, if its file does not say how many.
+_STOPWAITSECS = 10
+
+
 class SupervisorError(Exception):
     """supervisord has refused a call or does not answer; the message says which."""
+
+
+def _settings(release: Release) -> configparser.SectionProxy:
+    """Return the options of a release's program, none if its file is gone."""
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(";",))
+    section = f"program:{release.program}"
+    parser.read_dict({section: {}})
+    parser.read(release.program_file, encoding="utf-8")
+    return parser[section]
 
 
 class _Connection(http.client.HTTPConnection):
@@ -65,16 +81,31 @@ class Supervisor:
         self.call("reloadConfig")  # this only reads the files again
         self.call("addProcessGroup", program)
 
-    def restart(self, program: str, name: str) -> None:
-        """Stop one process, if it is not down, and start it."""
-        if self.processes(program)[name]["statename"] not in DOWN:
-            self.call("stopProcess", f"{program}:{name}", True)
-        self.call("startProcess", f"{program}:{name}", False)
+    def restart(self, release: Release, name: str) -> None:
+        """Stop one process, and start it."""
+        self.stop(release, name)
+        self.call("startProcess", f"{release.program}:{name}", False)
+
+    def stop(self, release: Release, name: str) -> None:
+        """Stop one process, if it is not down, and everything that it has started.
+
+        :raises TimeoutError: if a process does not end
+        """
+        begun, settings = time.monotonic(), _settings(release)
+        process = self.processes(release.program)[name]
+        known, told = processes.running(process["pid"]), set[Process]()
+        known = processes.of(release.program, name, known)
+        if process["statename"] not in DOWN:
+            whole = settings.getboolean("stopasgroup", False)
+            told = {one for one in known if process["pid"] in (one.pid, one.group if whole else 0)}
+            self.call("stopProcess", f"{release.program}:{name}", True)  # answers once this process has ended
+        processes.end(release.program, name, known, told, begun + settings.getint("stopwaitsecs", _STOPWAITSECS))
 
     def retire(self, release: Release, interval: float = 0) -> None:
         """Stop a release's processes one after the other, and remove its program and its sockets.
 
         :param interval: the least number of seconds from one stop to the next
+        :raises TimeoutError: if a process does not end
         """
         program = release.program
         next_stop = time.monotonic()
@@ -82,9 +113,13 @@ class Supervisor:
             if process["statename"] not in DOWN:
                 time.sleep(max(0, next_stop - time.monotonic()))
                 next_stop = time.monotonic() + interval
-                self.call("stopProcess", f"{program}:{name}", True)  # answers once the process has ended
+            self.stop(release, name)
         if self.processes(program):
             self.call("removeProcessGroup", program)
+        # What supervisord does not know: it was killed, or what it has started has cleared its environment.
+        known = set[Process]().union(*map(processes.listener, glob.glob(f"{glob.escape(release.sockets)}/*.sock")))
+        deadline = time.monotonic() + _settings(release).getint("stopwaitsecs", _STOPWAITSECS)
+        processes.end(program, "", known, (), deadline)
         if os.path.lexists(release.program_file):
             os.unlink(release.program_file)
         shutil.rmtree(release.sockets, ignore_errors=True)

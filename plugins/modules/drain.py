@@ -91,7 +91,7 @@ from collections.abc import Iterable
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import lock, unix
+from ..module_utils import lock, processes, unix
 from ..module_utils import release as releases
 from ..module_utils.record import from_dict
 from ..module_utils.release import Release
@@ -125,7 +125,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     app, keep = module.params["app"], module.params["keep"]
-    ids = [id for id in releases.programs(app) if id != keep]
+    # What an older version of this module has left of a release has no program any more.
+    ids = sorted({*releases.programs(app), *processes.ids(app)} - {keep})
     if module.check_mode:
         module.exit_json(changed=bool(ids), drained=ids)
     old = [Release.of(app, id) for id in ids]

@@ -83,7 +83,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import handshake, lock
+from ..module_utils import handshake, lock, processes
 from ..module_utils import release as releases
 from ..module_utils.probe import Probe
 from ..module_utils.record import from_dict
@@ -112,6 +112,7 @@ def gate(supervisor: Supervisor, release: Release, probe: Probe, headers: Mappin
         ``probe.timeout`` is over
     """
     deadline = time.monotonic() + probe.timeout
+    begun = {name: process["pid"] for name, process in supervisor.processes(release.program).items()}
     for process in release.processes:
         pause, answer, since = 0.05, "", 0.0
         while (error := handshake.fault(process.socket, probe, headers, deadline - time.monotonic())) is not None:
@@ -122,9 +123,58 @@ def gate(supervisor: Supervisor, release: Release, probe: Probe, headers: Mappin
             settled = answer and now - since > probe.timeout / 10
             state = supervisor.processes(release.program)[process.name]
             if state["statename"] in FAILED or settled or now > deadline:
+                see_foreground(supervisor, release, process, begun[process.name], now, patience=2)
                 raise GateError(process, error, state)
             time.sleep(pause)
             pause = min(2 * pause, 1)  # otherwise the gate's tries would fill the log
+    # A parent that leaves the server in the background often waits until the server is ready.
+    deadline = time.monotonic() + 1
+    for process in release.processes:
+        see_foreground(supervisor, release, process, begun[process.name], deadline, patience=5)
+
+
+def see_foreground(
+    supervisor: Supervisor, release: Release, process: Process, pid: int, deadline: float, patience: float
+) -> None:
+    """See that a command has not put itself into the background, where Supervisor can neither watch nor stop it.
+
+    :param pid: pid of the process that Supervisor knew before, 0 if there was none
+    :param deadline: until then a process that has children is watched
+    :param patience: seconds for which it is watched then if Supervisor's process has ended
+    :raises BackgroundError: if it has
+    """
+    ended, commands = False, dict[processes.Process, str]()
+    while True:
+        for one in processes.of(release.program, process.name, commands):
+            commands[one] = one.command or commands.get(one, "")
+        state = supervisor.processes(release.program)[process.name]
+        if left := background(process, pid, state["pid"], set(commands)):
+            # The first ones are those of the script.
+            last = max(left, key=lambda one: one.start)
+            raise BackgroundError(process, last.pid, commands.get(last) or last.command, state)
+        ended, pid = ended or pid not in (0, state["pid"]) or not state["pid"], state["pid"]
+        if (len(commands) == 1 and not ended) or time.monotonic() > deadline + (patience if ended else 0):
+            return
+        time.sleep(0.05)
+
+
+def background(process: Process, before: int, pid: int, known: set[processes.Process]) -> set[processes.Process]:
+    """Return what runs in the background instead of a process, none if nothing does.
+
+    :param before: pid of the process that Supervisor knew before, 0 if it had ended
+    :param pid: pid of the one that it knows, in the same way
+    :param known: what these had started before supervisord was asked for ``pid``
+    """
+    tree = processes.descendants(pid)
+    left = {one for one in known if one.pid not in tree | {before}}
+    if before and pid and pid != before:
+        return left  # its next start has ended them perhaps
+    if pid and not left:
+        return set()
+    listening = {one for one in processes.listener(process.socket) if one.pid not in tree}
+    if not pid:
+        time.sleep(0.2)  # some children end when they notice that their parent has
+    return listening or {one for one in left if not pid and one.alive}
 
 
 def repair(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapping[str, object]) -> bool:
@@ -135,7 +185,7 @@ def repair(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapp
     faults = {process.name: handshake.fault(process.socket, probe, headers) for process in release.processes}
     broken = [name for name, error in faults.items() if error and not error.wrong_question]
     for name in broken:
-        supervisor.restart(release.program, name)
+        supervisor.restart(release, name)
     return bool(broken)
 
 
@@ -157,7 +207,7 @@ def restart(
         process = waiting.pop(0)
         time.sleep(max(0, next_stop - time.monotonic()))
         next_stop = time.monotonic() + interval
-        supervisor.restart(release.program, process.name)
+        supervisor.restart(release, process.name)
         try:
             gate(supervisor, dataclasses.replace(release, processes=[process]), probe, headers)
         except GateError as error:
@@ -182,6 +232,18 @@ class GateError(Exception):
             f"{process.socket} {error}. supervisord says {process.name} is {state['statename']}"
             f"{f': {why}' if why else ''}.\n{last_lines(process.log)}"
         )
+
+
+class BackgroundError(GateError):
+    """A command has put itself into the background."""
+
+    def __init__(self, process: Process, pid: int, command: str, state: Mapping[str, Any]) -> None:
+        words = (
+            f"is of a command that puts itself into the background: {process.name}'s own process has ended, but not process"
+            f" {pid} ({command}), which it has started. Supervisor can neither watch nor stop it."
+            " Run the command in the foreground: leave out an option such as --daemon, or an & at the end"
+        )
+        super().__init__(process, Exception(words), state)
 
 
 def last_lines(path: str, lines: int = 15) -> str:
