@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.websockets.deploy.plugins.module_utils import handshake, release
+from ansible_collections.websockets.deploy.plugins.module_utils import handshake, paths, release
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
 from ansible_collections.websockets.deploy.plugins.module_utils.release import Release

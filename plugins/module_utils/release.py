@@ -258,7 +258,7 @@ def live_id(app: str) -> str:
         id = os.path.basename(os.readlink(paths.live_link(app)))
     except OSError:
         return ""
-    return id if re.fullmatch(_ID, id) else ""
+    return id if re.fullmatch(ID, id) else ""
 
 
 def still_serves(app: str) -> str:
@@ -293,7 +293,7 @@ def folders(app: str) -> list[str]:
         names = os.listdir(f"{paths.app_base(app)}/releases")
     except OSError:
         return []
-    return sorted(name for name in names if re.fullmatch(_ID, name))
+    return sorted(name for name in names if re.fullmatch(ID, name))
 
 
 def _stored(app: str, id: str) -> Stored | None:
@@ -308,7 +308,7 @@ def _stored(app: str, id: str) -> Stored | None:
     previous, since = None, 0.0
     with contextlib.suppress(OSError), open(f"{path}/{_PREVIOUS}", encoding="utf-8", errors="replace") as file:
         text, since = file.read().strip(), os.fstat(file.fileno()).st_mtime
-        previous = text if re.fullmatch(_ID, text) else ""
+        previous = text if re.fullmatch(ID, text) else ""
     return Stored(Release.of(app, id, record.user, record.venv, record.numprocs), record.files, previous, since)
 
 

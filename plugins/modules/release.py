@@ -131,7 +131,6 @@ from ..module_utils.inputs import SECRET, no_password
 from ..module_utils.record import from_dict, to_dict
 from ..module_utils.release import Release, Stored
 
-
 # A line of pip's that names the package at work, and a line of a compiler, of Python or of setup.py that names an error.
 _PACKAGE = re.compile(r"(Collecting|Processing|Building wheel for|Building wheels for) ")
 _ERROR = re.compile(r"(?i)\berror(\[\w+\])?: |\w+(Error|Exception|Interrupt)\b: ")
