@@ -104,6 +104,13 @@ def test_bytes_that_are_no_text_are_shown(there, printed):
     assert list(printed()) == ["ws1 echo_00 | caf\N{REPLACEMENT CHARACTER}"]
 
 
+def test_a_client_cannot_write_to_the_terminal(there, printed):
+    there("echo", ONE, "GET /\x1b]0;owned\x07\tHTTP\x9b2J\r\nnext\x0bone\N{LINE SEPARATOR}\n")
+    first, second = printed()
+    assert first == "ws1 echo_00 | GET /\\x1b]0;owned\\x07\tHTTP\\x9b2J"
+    assert second == "ws1 echo_00 | next\\x0bone\N{LINE SEPARATOR}"
+
+
 def test_new_lines_follow_when_they_are_whole(there, printed):
     there("echo", ONE, "a\n", "")
     following = printed(follow=True)

@@ -18,6 +18,8 @@ from ..module_utils import paths, tail
 WAIT = 5
 # The least number of seconds from one look to the next.
 PAUSE = 1
+# A client may have sent what an app logs: no control character reaches the terminal.
+SHOWN = {number: f"\\x{number:02x}" for number in (*range(9), *range(10, 32), *range(127, 160))}
 
 
 class ActionModule(ActionBase):
@@ -87,8 +89,8 @@ def told(host: str, app: str, live: Mapping[str, str] | None, found: Mapping[str
         name = process.rpartition("_")[0]
         # Two releases have processes of the same names while one of them drains.
         drains = "" if found["live"].get(name) == id else f" ({id})"
-        for line in text.splitlines():
-            yield f"{host} {process}{drains} | {line}"
+        for line in text.replace("\r\n", "\n").removesuffix("\n").split("\n"):
+            yield f"{host} {process}{drains} | {line.translate(SHOWN)}"
     for name, id in found["live"].items():
         if live is not None and app in ("", name) and live.get(name) != id:
             yield (
