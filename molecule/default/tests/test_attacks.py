@@ -63,6 +63,7 @@ OF_THE_SANDBOX = {
 # What an app may do nevertheless.
 RIGHTS = {
     "write into its own folder of /run": "open('/run/websockets/asgi/x', 'w').write('x')",
+    "have a cache in its home": "load('pathlib').Path('~/.cache/x').expanduser().mkdir(parents=True, exist_ok=True) or 1",
     "write into /tmp": "open('/tmp/of-the-app', 'w').write('x')",
     "have data where an administrator has given it a place": "open('/var/lib/asgi-data/x', 'w').write('x')",
     "write into such a place elsewhere": "open('/opt/asgi-data/x', 'w').write('x')",

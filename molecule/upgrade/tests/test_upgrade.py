@@ -127,6 +127,9 @@ def test_a_change_goes_live(hosts, older, elsewhere):
         assert live(host) != older[name]
         running = re.findall(r"(?m)^echo-(\w+):echo_\d\d +RUNNING", host.check_output("supervisorctl status"))
         assert running == [live(host)] * 3
+        # The processes of the older commit's release have supervisord's environment; from now on it is the app's.
+        environment = host.check_output("cat /proc/$(pgrep -u ws-echo -f app.py | head -n 1)/environ").split("\0")
+        assert "USER=ws-echo" in environment
         assert serves(host)
 
 
@@ -140,7 +143,7 @@ def test_rollback_goes_to_the_older_commits_release(hosts, older, elsewhere):
 def test_an_app_of_the_older_commit_is_removed(hosts, older, elsewhere):
     play(elsewhere, "websockets.deploy.remove", "--extra-vars=@feed.yml", "--extra-vars=app_to_remove=feed")
     for name, host in hosts.items():
-        found = host.run("find /etc /srv /run /var/log -name '*feed*' -o -user ws-feed").stdout.splitlines()
+        found = host.run("find /etc /srv /run /var/log -name '*feed*' -o -nouser").stdout.splitlines()
         assert [path for path in found if not path.endswith("-")] == []  # passwd- and group- are passwd's own backups
         assert live(host) == older[name]
         assert serves(host)
