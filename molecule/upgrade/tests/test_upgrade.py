@@ -128,7 +128,8 @@ def test_a_change_goes_live(hosts, older, elsewhere):
         running = re.findall(r"(?m)^echo-(\w+):echo_\d\d +RUNNING", host.check_output("supervisorctl status"))
         assert running == [live(host)] * 3
         # The processes of the older commit's release have supervisord's environment; from now on it is the app's.
-        environment = host.check_output("cat /proc/$(pgrep -u ws-echo -f app.py | head -n 1)/environ").split("\0")
+        as_the_app = "setpriv --reuid=ws-echo --regid=ws-echo --clear-groups"
+        environment = host.check_output(f"{as_the_app} cat /proc/$(pgrep -u ws-echo -f -o app.py)/environ").split("\0")
         assert "USER=ws-echo" in environment
         assert serves(host)
 
