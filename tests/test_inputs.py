@@ -149,6 +149,10 @@ REFUSED = {
     ),
     "absolute folder with a repository": ({"repo": REPO, "src": "/app"}, f"websockets_src is '/app': {INSIDE}"),
     "folder above a repository": ({"repo": REPO, "src": "a/../../b"}, f"websockets_src is 'a/../../b': {INSIDE}"),
+    "pattern of two lines": (
+        {"exclude": ["*.log\n*.txt"]},
+        "websockets_exclude is '*.log\\n*.txt': use patterns as in a .gitignore, each on one line.",
+    ),
     # The command
     "command without the socket": (
         {"command": "{venv}/bin/python app.py"},

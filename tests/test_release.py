@@ -89,7 +89,7 @@ def test_the_same_processes_are_the_same_release(identity, inputs):
 
 def test_every_input_is_decided_about():
     """Each input changes the id, or does not, or is part of the release's names and files."""
-    elsewhere = {"app", "src", "repo", "version"}
+    elsewhere = {"app", "src", "repo", "version", "exclude"}
     decided = set().union(*OTHER_PROCESSES.values(), *SAME_PROCESSES.values(), elsewhere)
     assert {f"websockets_{name}" for name in decided} == set(read("defaults/main.yml"))
 

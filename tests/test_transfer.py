@@ -161,6 +161,6 @@ def test_hosts_of_one_task_share_one_look_at_the_code(app, tmp_path):
     kept = source.scan_once(str(app), str(tmp_path), "task")
     (app / "app.py").write_text("print('bye')\n")
     assert source.scan_once(str(app), str(tmp_path), "task") == kept
-    found = source.load(kept)
+    found = source.load(kept).files
     assert found != source.scan(app)
-    assert source.load(source.scan_once(str(app), str(tmp_path), "another task")) == source.scan(app)
+    assert source.load(source.scan_once(str(app), str(tmp_path), "another task")).files == source.scan(app)

@@ -75,8 +75,8 @@ class ActionModule(ActionBase):
         stop_at(rules.check(inputs))
         site = Site.of(inputs)
         stop_at(rules.check_site(inputs, site))
-        code, found, requirements = (
-            self._code(inputs, task_vars) if purpose in ("deploy", "bootstrap") else (None, {}, "")
+        code, found, requirements, doubts = (
+            self._code(inputs, task_vars) if purpose in ("deploy", "bootstrap") else (None, {}, "", [])
         )
         if site.certificate and site.certificate.given:
             stop_at(_examine(inputs, site.certificate))
@@ -126,6 +126,7 @@ class ActionModule(ActionBase):
             placeholders=plan.placeholders(inputs, to_be, sizes),
             sandboxed=sandbox.decide(inputs.sandbox, host),
             tmpfiles=paths.tmpfiles(inputs.app),
+            called=code.revision.after(to_be.id) if code else rules.called(host, to_be.id),
         )
         if purpose == "deploy":
             made = dataclasses.replace(made, host_files=self._differing(made, task_vars))
@@ -135,7 +136,7 @@ class ActionModule(ActionBase):
         warnings = rules.untested(*known, platforms) + rules.warnings(inputs)
         warnings += rules.alone(to_be) if purpose == "restart" else []
         if purpose in ("deploy", "rollback"):
-            warnings += rules.unreadable(host, to_be)
+            warnings += rules.unreadable(host, to_be) + doubts
         return {**to_dict(made), "warnings": warnings, "ansible_facts": {"__websockets_deployed": deployed}}
 
     def _inputs(self, task_vars: Mapping[str, Any]) -> Inputs:
@@ -172,18 +173,19 @@ class ActionModule(ActionBase):
         )
         return Inputs.of(variables)
 
-    def _code(self, inputs: Inputs, task_vars: Mapping[str, Any]) -> tuple[Code, Findings, str]:
-        """Return the app's code, the files in its folder, and the text that decides its packages."""
+    def _code(self, inputs: Inputs, task_vars: Mapping[str, Any]) -> tuple[Code, Findings, str, list[str]]:
+        """Return the app's code, the files in its folder, the text that decides its packages, and warnings."""
         folder = self._folder(inputs, task_vars)
         # One scan for all hosts of this task: they get the same code, even if the folder changes meanwhile.
-        scan = source.scan_once(folder, C.DEFAULT_LOCAL_TMP, self._task._uuid)
-        found = source.load(scan)
-        stop_at(rules.check_source(inputs, found))
-        return Code(folder, scan), found, source.requirements(folder, found)
+        scan = source.scan_once(folder, C.DEFAULT_LOCAL_TMP, self._task._uuid, inputs.exclude)
+        seen = source.load(scan)
+        stop_at(rules.check_source(inputs, seen.files))
+        requirements = source.requirements(folder, seen.files)
+        return Code(folder, scan, seen.revision), seen.files, requirements, seen.doubts
 
     def _folder(self, inputs: Inputs, task_vars: Mapping[str, Any]) -> str:
         if inputs.repo:
-            top = source.checkout(inputs.repo, inputs.version, C.DEFAULT_LOCAL_TMP)
+            top = source.checkout(inputs.repo, inputs.version, C.DEFAULT_LOCAL_TMP, inputs.src, inputs.exclude)
             folder = os.path.normpath(os.path.join(top, inputs.src))
             remedy = f"{inputs.version} of websockets_repo has no such folder."
         else:

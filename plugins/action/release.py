@@ -29,7 +29,7 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         host, code = from_dict(Host, arguments.pop("host")), from_dict(Code, arguments["code"])
         releases = {id: stored.files for id, stored in host.releases.items()}
-        found = source.load(code.scan)
+        found = source.load(code.scan).files
         arguments["files"] = {path: f"{kind} {value}" for path, (kind, value) in found.items()}
         arguments["live"], arguments["live_files"] = host.live, releases.get(host.live, {})
         lacking = source.lacking(found, releases.values())

@@ -29,6 +29,7 @@ class Inputs:
     src: str
     repo: str
     version: str
+    exclude: list[str]
     command: str
     environment: dict[str, Any]
     secrets: dict[str, Any]

@@ -9,7 +9,7 @@ from . import sandbox, sizing
 from .host import Host
 from .inputs import Inputs
 from .probe import Probe
-from .release import Release
+from .release import Release, Revision
 from .run import Run
 from .site import Site
 from .sizing import Sizes
@@ -22,11 +22,12 @@ class Code:
     """The app's code on the control node.
 
     :param folder: its folder
-    :param scan: file with the findings of :func:`source.scan` in that folder
+    :param scan: file with the :class:`source.Scan` of that folder
     """
 
     folder: str
     scan: str
+    revision: Revision = field(default_factory=Revision)
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Plan:
     :param purpose: one of :data:`PURPOSES`
     :param inputs: the inputs that a result may have
     :param code: None for a rollback or a removal
+    :param called: the release's id, with its git revision if that is known
     :param group: primary group of the app's user
     :param sandboxed: {service: whether it has to be in a sandbox}
     :param tmpfiles: path of the app's file in tmpfiles.d
@@ -70,6 +72,7 @@ class Plan:
     placeholders: dict[str, str]
     sandboxed: dict[str, bool]
     tmpfiles: str
+    called: str = ""
     sandbox_says: str = ""
     host_files: list[dict[str, Any]] = field(default_factory=list)
     todo: Todo = field(default_factory=Todo)

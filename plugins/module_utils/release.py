@@ -149,18 +149,48 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Revision:
+    """The git revision of an app's code.
+
+    :param commit: its full name; empty if the code is from no git repository, or an earlier version of the role has not
+        recorded it
+    :param tag: a tag of exactly this commit, empty if it has none
+    :param changed: whether the folder had changes that are not committed
+    """
+
+    commit: str = ""
+    tag: str = ""
+    changed: bool = False
+
+    def __str__(self) -> str:
+        """Return it for people, such as ``v1.2.0, 4f2a9c1``; empty if it is not known."""
+        return ", ".join(filter(None, (self.tag, self.commit[:7]))) + ("+changes" if self.changed else "")
+
+    def after(self, name: str) -> str:
+        """Return the name of a release with its revision, such as ``d31f62ed7a29 (v1.2.0, 4f2a9c1)``."""
+        return f"{name} ({self})" if self.commit else name
+
+
+@dataclass(frozen=True)
 class Stored:
     """A release on a host.
 
     :param files: its code, {relative path: kind and value}
     :param previous: id of the release that was live before it; empty for the app's first, None if it has never been live
     :param since: when it last got the traffic, in seconds since the epoch
+    :param revision: the git revision from which it was built
     """
 
     release: Release
     files: dict[str, str]
     previous: str | None = None
     since: float = 0.0
+    revision: Revision = Revision()
+
+    @property
+    def called(self) -> str:
+        """Its id, with its revision if that is known."""
+        return self.revision.after(self.release.id)
 
     @property
     def been_live(self) -> bool:
@@ -177,6 +207,7 @@ class _Record:
     venv: str
     numprocs: int
     files: dict[str, str]
+    revision: Revision = Revision()
 
 
 def digest(value: Any) -> str:
@@ -309,7 +340,8 @@ def _stored(app: str, id: str) -> Stored | None:
     with contextlib.suppress(OSError), open(f"{path}/{_PREVIOUS}", encoding="utf-8", errors="replace") as file:
         text, since = file.read().strip(), os.fstat(file.fileno()).st_mtime
         previous = text if re.fullmatch(ID, text) else ""
-    return Stored(Release.of(app, id, record.user, record.venv, record.numprocs), record.files, previous, since)
+    release = Release.of(app, id, record.user, record.venv, record.numprocs)
+    return Stored(release, record.files, previous, since, record.revision)
 
 
 def apps() -> list[str]:

@@ -156,6 +156,9 @@ def _check_code(inputs: Inputs, problems: _Problems) -> None:
         problems.add("src", "name the folder of the app on the control node, or set websockets_repo.")
     elif inputs.version != "HEAD":
         problems.add("version", "a revision needs a repository; set websockets_repo, or leave this out.")
+    for pattern in inputs.exclude:
+        if re.search(r"[\x00\n]", pattern):
+            problems.add("exclude", "use patterns as in a .gitignore, each on one line.", pattern)
     if not inputs.python.startswith("/"):
         problems.add("python", "use the absolute path of a Python interpreter on the host.")
     if inputs.pip_index_url and not re.match(r"(https?|file)://[^\s]+$", inputs.pip_index_url):
@@ -523,6 +526,11 @@ def alone(release: Release) -> list[str]:
     ]
 
 
+def called(host: Host, id: str) -> str:
+    """Return the name of a release for people: its id, with its git revision if that is known."""
+    return host.releases[id].called if id in host.releases else id
+
+
 def go_back(inputs: Inputs, host: Host) -> Release:
     """Return the release on the host that a rollback goes to.
 
@@ -534,11 +542,15 @@ def go_back(inputs: Inputs, host: Host) -> Release:
     target = inputs.rollback_to or (releases[live].previous if live in releases else None)
     if target in there:
         return releases[target].release
-    can = f"it can go back to {', '.join(there)}." if there else "there is no other release on this host."
+    can = (
+        f"it can go back to {', '.join(called(host, id) for id in there)}."
+        if there
+        else "there is no other release on this host."
+    )
     if not target and live not in releases:
         why = f"the record of {live}, which is live, cannot be read, so name the release to go back to; {can}"
     elif not target:
-        why = f"{live} is the first release of {app}, there is nothing to go back to; {can}"
+        why = f"{called(host, live)} is the first release of {app}, there is nothing to go back to; {can}"
     elif target == live:
         why = f"that release is live already; {can}"
     else:

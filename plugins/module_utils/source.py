@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import gzip
-import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from .inputs import InputError, no_password, problem
-from .record import readable
-from .release import Findings, describe, digest
+from .record import from_dict, readable, to_dict
+from .release import Findings, Revision, describe, digest
 
 _LEFT_OUT = {".git", ".hg", ".svn", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".venv"}
+
+# The start of what Git LFS has in a repository instead of a file.
+_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_PRIVATE_KEY = re.compile(rb"(?m)^-----BEGIN [A-Z ]*PRIVATE KEY-----")
+# More bytes than that are worth a warning.
+LARGE = 200_000_000
 
 # Variables by which git names a caller's repository (git rev-parse --local-env-vars).
 _REPOSITORY = {
@@ -39,23 +45,42 @@ def once(path: str, make: Callable[[str], None]) -> str:
     return path
 
 
-def scan_once(folder: str, cache: str, key: str) -> str:
-    """Return a file inside ``cache`` with the findings of :func:`scan`; all hosts of a task share it.
+@dataclass(frozen=True)
+class Scan:
+    """An app's code, as the hosts of one task get it.
+
+    :param files: what :func:`scan` has found
+    :param revision: what git says of the folder
+    :param doubts: warnings about files that a release is better without
+    """
+
+    files: Findings
+    revision: Revision
+    doubts: list[str]
+
+
+def scan_once(folder: str, cache: str, key: str, exclude: Sequence[str] = ()) -> str:
+    """Return a file inside ``cache`` with a :class:`Scan`; all hosts of a task share it.
 
     :param key: the task's own id
+    :param exclude: as for :func:`scan`
     """
 
     def write(path: str) -> None:
+        files = scan(folder, exclude)
+        known = to_dict(revision(folder, files, exclude))
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(scan(folder), file)
+            json.dump([files, known, doubtful(folder, files, exclude)], file)
 
-    return once(os.path.join(cache, f"websockets-scan-{digest([folder, key])}"), write)
+    return once(os.path.join(cache, f"websockets-scan-{digest([folder, key, *exclude])}"), write)
 
 
-def load(path: str) -> Findings:
-    """Return the findings in a file of :func:`scan_once`."""
+def load(path: str) -> Scan:
+    """Return what is in a file of :func:`scan_once`."""
     with open(path, encoding="utf-8") as file:
-        return {path: (kind, value) for path, (kind, value) in json.load(file).items()}
+        files, known, doubts = json.load(file)
+    found = {path: (kind, value) for path, (kind, value) in files.items()}
+    return Scan(found, from_dict(Revision, known), doubts)
 
 
 def archive_once(folder: str, found: Findings, cache: str) -> str:
@@ -64,15 +89,21 @@ def archive_once(folder: str, found: Findings, cache: str) -> str:
     return once(path, lambda partial: archive(folder, found, partial))
 
 
-def scan(folder: str) -> Findings:
+def scan(folder: str, exclude: Sequence[str] = ()) -> Findings:
     """Return {relative path: (kind, value)} of the files in a release of this folder, see :func:`release.describe`.
 
     Empty folders are not part of a release.
 
+    :param exclude: patterns of gitignore(5) of files that are left out
     :raises InputError: for a file that cannot be part of a release
     """
     found: Findings = {}
-    for relative in _files(folder):
+    pointers = []
+    names = list(_files(folder))
+    left_out = {name for name, pattern in _matched(names, exclude).items() if not pattern.startswith("!")}
+    for relative in names:
+        if relative in left_out:
+            continue
         path = os.path.join(folder, relative)
         if not _is_utf8(relative):
             raise InputError(f"websockets_src has {readable(relative)}: this name is not UTF-8; rename it.")
@@ -95,7 +126,15 @@ def scan(folder: str) -> Findings:
                         f"it is a link to {target}, outside the app's folder; copy the file.",
                     )
                 )
+        elif _head(path, 1024).startswith(_POINTER):
+            pointers.append(relative)
         found[relative] = what
+    if pointers:
+        raise InputError(
+            f"websockets_src has {few(pointers)}: Git LFS has put pointers there instead of the files. Install git-lfs on"
+            " the control node and run git lfs install, and in a folder git lfs pull; or leave them out"
+            " (websockets_exclude)."
+        )
     return found
 
 
@@ -111,6 +150,127 @@ def _files(folder: str) -> Iterator[str]:
         for name in sorted(files + links):
             if not name.endswith(".pyc") and name not in _LEFT_OUT:
                 yield os.path.relpath(os.path.join(parent, name), folder)
+
+
+def _matched(names: Sequence[str], patterns: Sequence[str]) -> dict[str, str]:
+    """Return {name: the pattern that decides about it}, without the names about which no pattern decides.
+
+    The patterns mean what they mean in a .gitignore: git itself reads them, in a repository that has nothing else.
+    """
+    if not patterns:
+        return {}
+    with tempfile.TemporaryDirectory() as empty:
+        _git("init", "--quiet", "--template=", empty, needed_by="websockets_exclude")
+        os.mkdir(os.path.join(empty, ".git", "info"))
+        with open(os.path.join(empty, ".git", "info", "exclude"), "w", encoding="utf-8") as file:
+            file.write("".join(f"{pattern}\n" for pattern in patterns))
+        asked = ["-C", empty, "-c", "core.excludesFile=", "check-ignore", "--no-index", "--verbose", "-z", "--stdin"]
+        told = _git(*asked, check=False, stdin="".join(f"{name}\0" for name in names)).stdout.split("\0")
+    # source, line, pattern and path of each
+    return dict(zip(told[3::4], told[2::4], strict=False))
+
+
+def doubtful(folder: str, found: Findings, exclude: Sequence[str]) -> list[str]:
+    """Return warnings about files that are seldom meant to be in a release.
+
+    :param exclude: the patterns of :func:`scan`; a file that one of them names with ``!`` is meant to be in it
+    """
+    meant = _matched(list(found), exclude)
+    paths = [path for path in found if path not in meant]
+    secret = [path for path in paths if is_secret(folder, path, found[path][0])]
+    modules = {path[: path.index("node_modules/")] + "node_modules" for path in paths if "node_modules/" in path}
+    sizes = {path: os.lstat(os.path.join(folder, path)).st_size for path in paths}
+    doubts = []
+    if secret:
+        doubts.append(f"has {few(secret)}, which look like secrets; they belong into websockets_secrets")
+    if modules:
+        doubts.append(f"has {few(sorted(modules))}, which a Python app seldom needs")
+    if sum(sizes.values()) > LARGE:
+        largest = few(sorted(sizes, key=lambda path: sizes[path], reverse=True), 3)
+        doubts.append(f"has {size(sum(sizes.values()))}, the most of it in {largest}; every host gets them")
+    remedy = (
+        "List them in websockets_exclude to leave them out, or with a ! in front to keep them without this warning."
+    )
+    return [f"The app's folder {doubt}. {remedy}" for doubt in doubts]
+
+
+def is_secret(folder: str, path: str, kind: str) -> bool:
+    """Tell whether a file looks like one with passwords, or has a private key."""
+    name = os.path.basename(path)
+    if re.fullmatch(r"\.env(\.(?!example|sample|template|dist).*)?", name):
+        return True
+    return kind != "link" and bool(_PRIVATE_KEY.search(_head(os.path.join(folder, path), 16384)))
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Return the first of these names, and how many there are beside them."""
+    further = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + further
+
+
+def size(number: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("bytes", "KB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+def _head(path: str, largest: int) -> bytes:
+    """Return the content of a file that has at most this size, nothing of a larger one."""
+    if os.path.getsize(path) > largest:
+        return b""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def revision(folder: str, found: Findings, exclude: Sequence[str] = ()) -> Revision:
+    """Return what git says of a folder; nothing if no repository has the folder's files.
+
+    :param found: the folder's files
+    :param exclude: as for :func:`scan`
+    :raises InputError: if a submodule is empty
+    """
+    if not shutil.which("git"):
+        return Revision()
+    listed = _git("-C", folder, "ls-files", "--stage", "-z", check=False)
+    if listed.returncode != 0 or not listed.stdout:
+        return Revision()
+    submodules = _submodules(listed.stdout)
+    inside = _matched([f"{path}/x" for path in submodules], exclude)
+    empty = [path for path in submodules if f"{path}/x" not in inside and _is_empty(os.path.join(folder, path))]
+    if empty:
+        raise InputError(
+            f"websockets_src has {few(empty)}: this git submodule is empty. Run git submodule update --init --recursive"
+            " in the folder, or leave it out (websockets_exclude)."
+        )
+    head = _git("-C", folder, "rev-parse", "--show-prefix", "HEAD", check=False)
+    if head.returncode != 0:
+        return Revision()
+    prefix, commit = head.stdout.splitlines()
+    tag = _git("-C", folder, "describe", "--tags", "--exact-match", "HEAD", check=False)
+    status = _git(
+        "--no-optional-locks", "-C", folder, "status", "--porcelain", "--no-renames", "-z", "--", ".", check=False
+    )
+    changes = [(entry[:2], entry[3:].removeprefix(prefix)) for entry in status.stdout.split("\0") if entry]
+    # Of what git does not know, only what is part of a release; git names a folder with its slash.
+    there = {*found, *(f"{parent}/" for path in found for parent in _parents(path))}
+    return Revision(commit, readable(tag.stdout.strip()), any(kind != "??" or name in there for kind, name in changes))
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path := os.path.dirname(path):
+        yield path
+
+
+def _submodules(stages: str) -> list[str]:
+    """Return the paths of the submodules in the output of ``git ls-files --stage -z``."""
+    return [entry.partition("\t")[2] for entry in stages.split("\0") if entry.startswith("160000 ")]
+
+
+def _is_empty(folder: str) -> bool:
+    return os.path.isdir(folder) and not os.listdir(folder)
 
 
 def _is_utf8(name: str) -> bool:
@@ -192,52 +352,83 @@ def requirements(folder: str, found: Findings, name: str = "requirements.txt", s
     return "\n".join(parts)
 
 
-def checkout(repo: str, version: str, cache: str) -> str:
-    """Return a folder inside ``cache`` with the files of a revision; all hosts of a run share it.
+def checkout(repo: str, version: str, cache: str, src: str = "", exclude: Sequence[str] = ()) -> str:
+    """Return a folder inside ``cache`` that is a work tree of a revision; all hosts of a run share it.
 
     :param version: a branch, tag or commit
-    :raises InputError: if git cannot read the repository or does not know the revision
+    :param src: the app's folder in it: submodules beside it are not fetched
+    :param exclude: as for :func:`scan`
+    :raises InputError: if git cannot read the repository or a submodule, or does not know the revision
     """
-    name = hashlib.sha256(f"{repo}\0{version}".encode()).hexdigest()[:16]
-    return once(os.path.join(cache, f"websockets-{name}"), lambda folder: _export(repo, version, folder))
+    name = digest([repo, version, src, *exclude])
+    return once(
+        os.path.join(cache, f"websockets-{name}"), lambda folder: _check_out(repo, version, folder, src, exclude)
+    )
 
 
-def _export(repo: str, version: str, folder: str) -> None:
-    bare = f"{folder}.git"
-    with contextlib.ExitStack() as cleanup:
-        cleanup.callback(shutil.rmtree, bare, ignore_errors=True)
-        _git("init", "--quiet", "--bare", bare)
-        # A git server sends a single branch or tag; for a commit git may have to fetch everything.
-        shallow = _git("-C", bare, "fetch", "--quiet", "--depth=1", "--", repo, version, check=False)
-        if shallow.returncode == 0:
-            revision = "FETCH_HEAD"
-        else:
-            whole = _git("-C", bare, "fetch", "--quiet", "--", repo, "+refs/*:refs/*", check=False)
-            if whole.returncode != 0:
-                raise InputError(
-                    problem(
-                        "websockets_repo", no_password(repo), f"git cannot read it: {no_password(whole.stderr).strip()}"
-                    )
-                )
-            revision = version
-        parsed = _git("-C", bare, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", check=False)
-        if parsed.returncode != 0:
-            raise InputError(
-                problem(
-                    "websockets_version",
-                    version,
-                    f"{no_password(repo)} has no such branch, tag or commit; push it, or name another.",
-                )
-            )
-        os.makedirs(folder)
-        _git("--git-dir", bare, "--work-tree", folder, "checkout", "--quiet", "--detach", parsed.stdout.strip())
+def _check_out(repo: str, version: str, folder: str, src: str, exclude: Sequence[str]) -> None:
+    _git("init", "--quiet", "--template=", folder)
+    # A submodule's relative address starts at this one, and git-lfs asks it for the files.
+    _git("-C", folder, "config", "remote.origin.url", repo)
+    # A git server sends a single branch or tag; for a commit git may have to fetch everything. By the name that the
+    # revision gets here, the server sends the tags of its commit too.
+    found = "refs/websockets/version"
+    shallow = _git("-C", folder, "fetch", "--quiet", "--depth=1", "--", repo, f"+{version}:{found}", check=False)
+    if shallow.returncode != 0:
+        found = version
+        whole = _git("-C", folder, "fetch", "--quiet", "--update-head-ok", "--", repo, "+refs/*:refs/*", check=False)
+        if whole.returncode != 0:
+            raise InputError(problem("websockets_repo", no_password(repo), f"git cannot read it: {_words(whole)}"))
+    parsed = _git("-C", folder, "rev-parse", "--verify", "--quiet", f"{found}^{{commit}}", check=False)
+    if parsed.returncode != 0:
+        remedy = f"{no_password(repo)} has no such branch, tag or commit; push it, or name another."
+        raise InputError(problem("websockets_version", version, remedy))
+    made = _git("-C", folder, "checkout", "--quiet", "--force", "--detach", parsed.stdout.strip(), check=False)
+    if made.returncode != 0:
+        raise InputError(problem("websockets_version", version, f"git cannot check it out: {_words(made)}"))
+    top = os.path.normpath(src)
+    submodules = _submodules(_git("-C", folder, "ls-files", "--stage", "-z").stdout)
+    mine = {os.path.relpath(path, top): path for path in submodules if top == "." or _overlap(path, top)}
+    left_out = _matched([f"{path}/x" for path in mine], exclude)
+    wanted = [path for relative, path in mine.items() if f"{relative}/x" not in left_out]
+    if wanted:
+        asked = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1", "--", *wanted]
+        fetched = _git("-C", folder, *asked, check=False)
+        if fetched.returncode != 0:
+            remedy = f"git cannot fetch its submodules ({few(wanted)}): {_words(fetched)}"
+            raise InputError(problem("websockets_repo", no_password(repo), remedy))
 
 
-def _git(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def _overlap(one: str, other: str) -> bool:
+    """Tell whether one of two relative paths is inside the other."""
+    return os.path.commonpath([one, other]) in (one, other)
+
+
+def _words(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what git has said, without passwords."""
+    return str(readable(no_password(done.stderr).strip()))
+
+
+def _git(
+    *arguments: str, check: bool = True, stdin: str = "", needed_by: str = "websockets_repo"
+) -> subprocess.CompletedProcess[str]:
     # A git hook that runs a deploy exports its own repository.
     environment = {name: value for name, value in os.environ.items() if name not in _REPOSITORY}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    # A revision has the same bytes on every control node, whatever its user has set.
+    command = ["git", "-c", "core.autocrlf=false", "-c", "core.eol=lf", *arguments]
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=check, env=environment)
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+            env=environment,
+        )
     except FileNotFoundError:
-        raise InputError("websockets_repo needs git on the control node; install it.") from None
+        raise InputError(f"{needed_by} needs git on the control node; install it.") from None
+    if check and done.returncode != 0:
+        raise InputError(f"git {' '.join(arguments[:3])} has failed on the control node: {_words(done)}")
+    return done

@@ -160,6 +160,7 @@ def build(module: AnsibleModule, release: Release) -> list[str]:
             **older,
             "files": module.params["files"],
             "source": module.params["code"]["folder"],
+            "revision": module.params["code"]["revision"],
         }
         user = pwd.getpwnam(release.user)
         make_home(release.home, user)

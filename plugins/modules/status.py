@@ -53,6 +53,13 @@ apps:
       description: Id of the live release; empty if there is none.
       type: str
       sample: 5f2b41c09a7e
+    revision:
+      description:
+        - The git revision of the live release. C(commit) and C(tag) are empty if it is not known; C(changed) tells
+          whether the folder had changes that were not committed.
+        - Each release in RV(apps[].draining) and RV(apps[].previous) has it too.
+      type: dict
+      sample: {commit: 4f2a9c1d0e6b8a7f3c5d9e1b2a4c6d8e0f1a3b5c, tag: v1.2.0, changed: false}
     since:
       description: When the live release got the traffic, in the host's time.
       type: str
@@ -88,7 +95,7 @@ text:
   returned: success
   type: list
   elements: str
-  sample: ["echo: 5f2b41c09a7e live since 2026-01-31 12:00:00"]
+  sample: ["echo: 5f2b41c09a7e (v1.2.0, 4f2a9c1) live since 2026-01-31 12:00:00"]
 """
 
 import time
@@ -99,32 +106,44 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import nginx, paths, recorded, tls, unix
 from ..module_utils import release as releases
-from ..module_utils.record import readable
-from ..module_utils.release import Release
+from ..module_utils.record import from_dict, readable, to_dict
+from ..module_utils.release import Release, Revision, Stored
 from ..module_utils.supervisor import Supervisor, SupervisorError
 
 
 def status(app: str, supervisor: Supervisor) -> dict[str, Any]:
     """Return the status of one app."""
     live = releases.live_id(app)
-    been_live = {id: stored.since for id, stored in releases.stored(app).items() if stored.been_live}
+    stored = releases.stored(app)
+    been_live = {id: one.since for id, one in stored.items() if one.been_live}
     return {
         "app": app,
         "live": live,
+        "revision": revision(stored, live),
         "since": stamp(been_live[live]) if live in been_live else "",
         "processes": processes(Release.of(app, live), supervisor) if live else [],
         "draining": [
-            {"release": id, "processes": processes(Release.of(app, id), supervisor)}
+            {"release": id, "revision": revision(stored, id), "processes": processes(Release.of(app, id), supervisor)}
             for id in releases.programs(app)
             if id != live
         ],
         "certificate": certificate(app),
         "previous": [
-            {"release": id, "since": stamp(since)}
+            {"release": id, "revision": revision(stored, id), "since": stamp(since)}
             for id, since in sorted(been_live.items(), key=lambda item: item[1], reverse=True)
             if id != live
         ],
     }
+
+
+def revision(stored: Mapping[str, Stored], id: str) -> dict[str, Any]:
+    """Return the git revision of a release, with empty values if it is not known."""
+    return to_dict(stored[id].revision if id in stored else Revision())
+
+
+def called(id: str, revision: Mapping[str, Any]) -> str:
+    """Return a release's id with its git revision, if that is known."""
+    return from_dict(Revision, revision).after(id)
 
 
 def certificate(app: str) -> dict[str, str]:
@@ -173,10 +192,11 @@ def stamp(seconds: float) -> str:
 
 def lines(app: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines that show an app's status."""
-    yield f"{app['app']}: {app['live']} live since {app['since']}" if app["live"] else f"{app['app']}: not live"
+    live = called(app["live"], app["revision"])
+    yield f"{app['app']}: {live} live since {app['since']}" if app["live"] else f"{app['app']}: not live"
     yield from table(app["processes"])
     for old in app["draining"]:
-        yield f"  draining: {old['release']}"
+        yield f"  draining: {called(old['release'], old['revision'])}"
         yield from table(old["processes"])
     if app["certificate"]:
         until = f"ends {app['certificate']['until']}" if app["certificate"]["until"] else "cannot be used"
@@ -184,7 +204,7 @@ def lines(app: Mapping[str, Any]) -> Iterator[str]:
     if app["certificate"].get("problem"):
         yield f"  CERTIFICATE: {app['certificate']['problem']}"
     for old in app["previous"]:
-        yield f"  can go back to {old['release']}, of {old['since']}"
+        yield f"  can go back to {called(old['release'], old['revision'])}, of {old['since']}"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
