@@ -152,6 +152,8 @@ def bare(request, tmp_path_factory):
             (folder / name / tool).symlink_to(folder / tool)
         if text is not None:
             (folder / name / "os-release").write_text(text)
+        if host == "rocky":  # it has a Python, as such distributions do, but nothing of apt
+            (folder / name / "python3").symlink_to("/bin/false")
         hosts[name] = {"ansible_become_exe": f"{folder}/{name}/become", "websockets_src": str(ECHO), **inputs}
     inventory = {"websockets": {"vars": {"ansible_connection": "local"}, "hosts": hosts}}
     (folder / "hosts.yml").write_text(json.dumps(inventory))
