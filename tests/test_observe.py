@@ -20,6 +20,7 @@ from ansible_collections.websockets.deploy.plugins.module_utils import (
     services,
     system,
 )
+from ansible_collections.websockets.deploy.plugins.module_utils.inputs import InputError
 from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict, to_dict
 from ansible_collections.websockets.deploy.plugins.module_utils.site import Others, Site
 from role import plan, render
@@ -95,6 +96,12 @@ def etc(short_path, monkeypatch):
         monkeypatch.setattr(paths, name, f"{short_path}{getattr(paths, name)}")
     monkeypatch.setattr(paths, "drop_in", lambda service: f"{short_path}/etc/systemd/system/{service}.conf")
     (short_path / "etc/nginx/conf.d").mkdir(parents=True)
+    nginx_folder = short_path / "etc/nginx"
+    main = nginx_folder / "nginx.conf"  # as Debian's
+    main.write_text(
+        f"http {{\n\tinclude {nginx_folder}/conf.d/*.conf;\n\tinclude {nginx_folder}/sites-enabled/*;\n}}\n"
+    )
+    monkeypatch.setattr(paths, "NGINX_MAIN", str(main))
     (short_path / "etc/supervisor/conf.d").mkdir(parents=True)
     return short_path / "etc"
 
@@ -120,6 +127,7 @@ def test_servers_of_the_other_apps_are_known(etc, recorded_too):
         put(etc, recorded_too, **inputs)
     (etc / "nginx/conf.d/other.conf").write_text("server { listen 82; server_name d.example; }\n")
     assert neighbours.claims("mine", recorded.sites()) == {
+        f"{etc}/nginx/conf.d/other.conf": ["0.0.0.0:82 d.example"],
         "chat": [f"{at} {name}" for at in ("0.0.0.0:8080", ":::8080") for name in ("a.example", "*.b.example")],
         "room": [":::80 c.example", ":::443 c.example"],
     }
@@ -148,6 +156,59 @@ LISTENS = {
         {**PLAIN, "default": True, "speaks": "TLS"},
     ),
 }
+
+
+NAMES = {
+    "in sites-enabled": ("sites-enabled/shop", "server {\n  listen 8080;\n  server_name shop.example A.example;\n}\n"),
+    "at IPv6": ("conf.d/shop.conf", "server { listen [::]:8080 ssl; server_name a.example; }\n"),
+    "in a folder of their own": ("vhosts/deep/shop", "server { listen *:8080; server_name 'a.example'; }\n"),
+    "in lines that are included": ("conf.d/shop.conf", "server { include shop.inc; }\n"),
+    "in two lines, with a comment": (
+        "conf.d/shop.conf",
+        'server{listen 127.0.0.1:9;listen 8080 # server_name b.example;\n;server_name\nb.example\n"a.example";}',
+    ),
+    "at port 80": ("conf.d/shop.conf", "server { server_name a.example; }\n"),
+    "at an address alone": ("conf.d/shop.conf", "server { listen 192.0.2.1; server_name a.example; }\n"),
+}
+
+
+@pytest.mark.parametrize(("path", "text"), NAMES.values(), ids=NAMES)
+def test_another_sites_name_is_refused_with_its_file(etc, path, text):
+    file = etc / "nginx" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    (etc / "nginx/shop.inc").write_text("listen 8080; server_name a.example;")
+    (etc / "nginx/conf.d/more.conf").write_text("include vhosts/*/*;\ninclude conf.d/more.conf;\n")
+    listen = {"at port 80": "80", "at an address alone": "192.0.2.1:80"}
+    listen = next((at for name, at in listen.items() if NAMES[name] == (path, text)), "8080")
+    taken = {"claims": neighbours.claims("mine", recorded.sites())}
+    with pytest.raises(InputError) as error:
+        plan(taken, listen=listen, server_name=["A.example"], tls="none")
+    at = {"80": "0.0.0.0:80", "192.0.2.1:80": "192.0.2.1:80"}.get(listen, ":::8080" if "[" in text else "0.0.0.0:8080")
+    assert str(error.value) == (
+        f"websockets_server_name is 'a.example': the site in {file} has this name at {at} already; use another name, or"
+        " another port in websockets_listen."
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "server { listen 8080; server_name b.example *.a.example _ ''; }",
+        "server { listen 8081; server_name a.example; }",
+        "server { listen unix:/run/x; server_name a.example; }",
+        "server { listen localhost:8080; server_name a.example; }",
+        "# server { listen 8080; server_name a.example; }",
+        "upstream a.example { server 127.0.0.1:8080; }",
+        "map $host $x { a.example 8080; server_name a.example; }",
+        "server { listen 8081; location / { server_name a.example; } }",
+        "server { listen 8080; server_name b.example",
+        "}}}} ; { '",
+    ],
+)
+def test_what_has_not_the_name_at_the_address_is_no_obstacle(etc, text):
+    (etc / "nginx/conf.d/shop.conf").write_text(text)
+    plan({"claims": neighbours.claims("mine", recorded.sites())}, listen="8080", server_name=["a.example"], tls="none")
 
 
 @pytest.mark.parametrize("recorded_too", [True, False], ids=["recorded", "read"])

@@ -55,7 +55,8 @@ class Host:
     :param ipv6: whether the host has IPv6
     :param listens: {listen: what is there already}, for everything that nginx has to listen at
     :param certificate: the certificate that the site needs
-    :param claims: {other app: what no other app's server may have}, see :meth:`site.Server.claims`
+    :param claims: {other app, or file of another site: what no other app's server may have}, see
+        :meth:`site.Server.claims`
     :param minfds: the largest ``minfds`` in supervisord's configuration
     :param nginx_nofile: the limit of descriptors that the role has given nginx's service
     :param cores: processors that this host may use

@@ -9,10 +9,11 @@ import glob
 import os
 import re
 import socket
+from collections.abc import Iterator
 
 from . import paths
 from .host_files import texts
-from .site import Others, Server, Site, listen_address
+from .site import Others, Server, Site, is_address, listen_address
 
 
 def listener(listen: str) -> str:
@@ -60,30 +61,73 @@ _LISTEN_OPTIONS = (
 )
 
 
+# How nginx reads its files (ngx_conf_read_token): a comment, a word in quotes, the end of a directive, a word.
+_TOKEN = re.compile(r"""#[^\n]*|"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|([;{}])|((?:\\.|\$\{|[^\s;{])+)""", re.S)
+_DEEPEST = 9  # include of include; one that includes itself has no end
+
+
+def statements(pattern: str, depth: int = 0) -> Iterator[tuple[str, list[str], str]]:
+    """Yield nginx's directives in the order in which it reads them: file, words, and how it ends, by ``;``, ``{`` or ``}``.
+
+    :param pattern: the files, as in an ``include``
+    """
+    for path, text in texts(os.path.join(paths.NGINX, pattern)):
+        words: list[str] = []
+        for match in _TOKEN.finditer(text):
+            double, single, end, plain = match.groups()
+            if end:
+                if end == ";" and words[:1] == ["include"] and len(words) == 2 and depth < _DEEPEST:
+                    yield from statements(words[1], depth + 1)
+                else:
+                    yield path, words, end
+                words = []
+            elif not match[0].startswith("#"):
+                words.append(next(word for word in (double, single, plain) if word is not None))
+
+
 def foreign_servers(app: str) -> list[Server]:
-    """Return the servers of nginx's sites that this role has not made, as far as their text can be read.
+    """Return the servers of nginx's sites that this role has not made, in the order in which nginx reads them.
 
     The first server at an address is its default: it answers for host names that no site has. So a server counts as
     default if nginx reads its file before the app's.
     """
-    found = []
-    for path, text in texts(f"{paths.NGINX}/conf.d/*.conf", f"{paths.NGINX}/sites-enabled/*"):
-        if any(fnmatch.fnmatch(path, ours("*")) for ours in (paths.site_file, paths.next_file)):
-            continue
-        first = "/conf.d/" in path and path < paths.site_file(app)
-        for listen, options in re.findall(r"^[^#\n]*?\blisten\s+([^;\s]+)([^;]*);", text, re.M):
-            found.append(
-                Server(
-                    kind="foreign",
-                    listen=listen.removeprefix("*:"),
-                    directive=listen + options,
-                    tls=bool(re.search(r"\bssl\b", options)),
-                    proxy_protocol=bool(re.search(r"\bproxy_protocol\b", options)),
-                    default=first or bool(re.search(r"\bdefault(_server)?\b", options)),
-                    options=bool(re.search(_LISTEN_OPTIONS, options)),
-                )
-            )
-    return found
+    found: list[Server] = []
+    blocks: list[str] = []
+    inside, file, listens, names = 0, "", [["80"]], [""]
+    for path, words, end in statements(paths.NGINX_MAIN):
+        if end == "{":
+            blocks.append(words[0] if words else "")
+            if words == ["server"] and blocks[0] == "http":
+                inside, file, listens, names = len(blocks), path, [], []
+        elif end == "}":
+            if inside and len(blocks) == inside:
+                found += [_foreign(app, file, words, names) for words in listens or [["80"]]]
+                inside = 0
+            del blocks[-1:]
+        elif inside and len(blocks) == inside and words[:1] == ["listen"] and words[1:]:
+            listens.append(words[1:])
+        elif inside and len(blocks) == inside and words[:1] == ["server_name"]:
+            names += words[1:]
+    ours = [pattern("*") for pattern in (paths.site_file, paths.next_file)]
+    return [server for server in found if not any(fnmatch.fnmatch(server.file, pattern) for pattern in ours)]
+
+
+def _foreign(app: str, file: str, words: list[str], names: list[str]) -> Server:
+    listen, options = words[0].removeprefix("*:"), " ".join(words[1:])
+    if is_address(listen.strip("[]")):
+        listen = f"{listen}:80"
+    first = "/conf.d/" in file and file < paths.site_file(app)
+    return Server(
+        kind="foreign",
+        listen=listen,
+        directive=" ".join(words),
+        tls=bool(re.search(r"\bssl\b", options)),
+        proxy_protocol=bool(re.search(r"\bproxy_protocol\b", options)),
+        default=first or bool(re.search(r"\bdefault(_server)?\b", options)),
+        options=bool(re.search(_LISTEN_OPTIONS, options)),
+        names=names,
+        file=file,
+    )
 
 
 def at_address(listen: str, servers: list[Server]) -> Others:
@@ -157,9 +201,16 @@ def nginx_nofile() -> int:
 
 
 def claims(app: str, sites: dict[str, Site]) -> dict[str, list[str]]:
-    """Return {other app: what no other app's server may have}, see :meth:`site.Server.claims`."""
-    return {
+    """Return {whose they are: what no other app's server may have}, see :meth:`site.Server.claims`.
+
+    They are another app's, by its name, or another site's, by the path of its file.
+    """
+    found = {
         name: [claim for server in site.servers for claim in server.claims()]
         for name, site in sites.items()
         if name != app
     }
+    for server in foreign_servers(app):
+        with contextlib.suppress(ValueError):  # it listens at a name or a Unix socket
+            found.setdefault(server.file, []).extend(server.claims())
+    return found

@@ -468,11 +468,12 @@ def check_host(inputs: Inputs, site: Site, host: Host, numprocs: int) -> list[st
     if host.certificate.problem:
         problems.append(f"websockets_tls_{host.certificate.about} (on the host): {host.certificate.problem}")
     mine = {claim for server in site.servers for claim in server.claims()}
-    for app, theirs in host.claims.items():
+    for whose, theirs in host.claims.items():
         # By the name: an app has it at both families of a port, and perhaps at several ports.
         taken = {name: address for address, name in sorted(claim.split(" ") for claim in mine & set(theirs))[::-1]}
         for name, address in sorted(taken.items()):
-            remedy = f"the app {app} has this name at {address} already; use another name, or another port in"
+            owner = f"the site in {whose}" if "/" in whose else f"the app {whose}"
+            remedy = f"{owner} has this name at {address} already; use another name, or another port in"
             problems.add("server_name", f"{remedy} websockets_listen.", name)
     for remedy in sizing.shortcomings(inputs.max_connections, numprocs, host.limits):
         problems.add("max_connections", remedy)

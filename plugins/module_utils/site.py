@@ -52,6 +52,7 @@ class Server:
     :param options: whether its ``listen`` has options that nginx takes once for an address
     :param names: its ``server_name``
     :param reject: whether it refuses clients in the TLS handshake already
+    :param file: path of the file that has it, for a server of another site
     """
 
     kind: str
@@ -63,6 +64,7 @@ class Server:
     options: bool = False
     names: list[str] = field(default_factory=list)
     reject: bool = False
+    file: str = ""
 
     def claims(self) -> list[str]:
         """Return what no other app's server may have: its address and port with each of its names."""
