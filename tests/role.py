@@ -17,9 +17,10 @@ init_plugin_loader([str(Path(__file__).resolve().parents[1] / ".collections")])
 
 from ansible_collections.websockets.deploy.plugins.module_utils import nginx  # noqa: E402
 from ansible_collections.websockets.deploy.plugins.module_utils.host import Host, Limits, Sandbox, Validity  # noqa: E402
-from ansible_collections.websockets.deploy.plugins.module_utils.record import to_dict  # noqa: E402
+from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict, to_dict  # noqa: E402
 from ansible_collections.websockets.deploy.plugins.module_utils.release import Release, Stored  # noqa: E402
 from ansible_collections.websockets.deploy.plugins.module_utils.sandbox import SERVICES  # noqa: E402
+from ansible_collections.websockets.deploy.plugins.module_utils.site import Site  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 ROLE = ROOT / "roles" / "websockets"
@@ -88,11 +89,12 @@ def task_vars(ansible_facts=None, **inputs):
     }
 
 
-def plan(host=None, purpose="deploy", files=(), **inputs):
+def plan(host=None, purpose="deploy", files=(), examine=False, **inputs):
     """Return the result of the action ``plan`` for these inputs.
 
     :param host: what differs from :data:`HOST`
     :param files: the host's own files that the plan compares with their templates
+    :param examine: whether nginx has to read its new files, as before a release is built
     """
     # A value is a template only if a test marks it as one (trust_as_template), as Ansible does for YAML.
     variables = {**task_vars(**inputs), **read("vars/main.yml")}
@@ -104,8 +106,20 @@ def plan(host=None, purpose="deploy", files=(), **inputs):
         templar=Templar(DataLoader(), variables),
         shared_loader_obj=None,
     )
-    # This stands for the module observe, so the test needs no host.
-    action._execute_module = lambda *_, **__: {"host": HOST | (host or {})}
+
+    def execute(module, arguments, **_):
+        if module == "websockets.deploy.examine":
+            return {
+                "problems": list(
+                    load("modules/examine").of_nginx(arguments["files"], from_dict(Site, arguments["site"]))
+                )
+            }
+        # This stands for the module observe, so the test needs no host.
+        return {"host": HOST | (host or {})}
+
+    action._execute_module = execute
+    if not examine:
+        action._examine_host = lambda *_: None
     action.host_files = lambda _app: files
     return action.make(variables, platforms=variables["__websockets_platforms"], purpose=purpose)
 

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible import constants as C
@@ -133,6 +133,8 @@ class ActionModule(ActionBase):
         made = dataclasses.replace(
             made, sandbox_says=plan.say_sandbox(made, inputs.sandbox), todo=plan.todo(made, len(found))
         )
+        if purpose == "deploy" and made.todo.release:
+            self._examine_host(made, task_vars)
         warnings = rules.untested(*known, platforms) + rules.warnings(inputs)
         warnings += rules.alone(to_be) if purpose == "restart" else []
         if purpose in ("deploy", "rollback"):
@@ -195,14 +197,39 @@ class ActionModule(ActionBase):
             raise InputError(problem("websockets_src", inputs.src, remedy))
         return folder
 
-    def _differing(self, made: Plan, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return those of the host's own files that differ from their templates."""
+    def _examine_host(self, made: Plan, task_vars: Mapping[str, Any]) -> None:
+        """Have nginx and Supervisor read what they have, and nginx what it is to get, before anything is built.
+
+        :raises InputError: if one of them cannot
+        """
+        text = self._renderer(made, task_vars)
+        files = {
+            made.site.http_file: text("http.conf.j2"),
+            made.site.file: text("site.conf.j2"),
+            made.release.next_file: text("next.conf.j2"),
+        }
+        arguments = {"files": files, "site": to_dict(made.site)}
+        found = self._execute_module("websockets.deploy.examine", arguments, task_vars=task_vars)
+        if problems := found.get("problems"):
+            self._execute_module("websockets.deploy.unlock", {"run": to_dict(made.run)}, task_vars=task_vars)
+            stop_at(problems)
+
+    def _renderer(self, made: Plan, task_vars: Mapping[str, Any]) -> Callable[[str], str]:
+        """Return a function that renders a template of the role for this plan."""
         templar = self._templar.copy_with_new_env(available_variables={**task_vars, "__websockets_plan": to_dict(made)})
 
+        def text(template: str) -> str:
+            path = os.path.join(task_vars["role_path"], "templates", template)
+            return str(templar.template(trust_as_template(f"{{{{ lookup('ansible.builtin.template', {path!r}) }}}}")))
+
+        return text
+
+    def _differing(self, made: Plan, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return those of the host's own files that differ from their templates."""
+        text = self._renderer(made, task_vars)
+
         def differs(file: HostFile) -> bool:
-            path = os.path.join(task_vars["role_path"], "templates", file.src)
-            text = templar.template(trust_as_template(f"{{{{ lookup('ansible.builtin.template', {path!r}) }}}}"))
-            return made.host.files.get(file.dest) != f"{file.mode} {text}"
+            return made.host.files.get(file.dest) != f"{file.mode} {text(file.src)}"
 
         return [
             {
