@@ -6,6 +6,7 @@ import stat
 
 import pytest
 from ansible_collections.websockets.deploy.plugins.module_utils import nginx, paths
+from role import load
 
 SITE = "server { listen 127.0.0.1:18080; server_name a.example; }\n"
 
@@ -104,6 +105,19 @@ def test_write_replaces_a_file_by_one_rename(nginx_folder):
     assert [name for name in os.listdir(path.parent) if "websockets" in name] == []
     nginx.write({str(path): None})
     assert nginx.read(str(path)) is None
+
+
+# Old workers
+
+
+def test_the_status_lists_old_workers_if_there_are_any():
+    lines = load("modules/status").old_workers
+    assert list(lines([])) == []
+    first = {"pid": 4711, "uptime": 90061, "connections": 3, "memory": 12 << 20}
+    second = {"pid": 4712, "uptime": 59, "connections": 1, "memory": 1 << 19}
+    head, _, *rows = lines([first, second])
+    assert head == "nginx: 4 clients of before a reload keep 2 old workers and 12 MiB"
+    assert [row.split() for row in rows] == [["4711", "25:01:01", "3", "12.0"], ["4712", "0:00:59", "1", "0.5"]]
 
 
 # nginx.conf
