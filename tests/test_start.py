@@ -1,5 +1,6 @@
 """A release starts under a real supervisord, from the role's own templates, and passes the gate or is removed."""
 
+import contextlib
 import json
 import os
 import re
@@ -148,14 +149,16 @@ def test_what_an_older_version_has_left_of_a_release_is_drained(planned, start_m
     start_module(made)
     marks = {"SUPERVISOR_GROUP_NAME": f"echo-{gone}", "SUPERVISOR_PROCESS_NAME": "echo_00"}
     marks |= {"SUPERVISOR_SERVER_URL": f"unix://{paths.SUPERVISOR_SOCKET}"}
+    release.point(made["release"]["live_link"], made["release"]["sockets"])
+    release.went_live(from_dict(Release, made["release"]), "")
     with subprocess.Popen(["sleep", "1000"], env=os.environ | marks) as left:
-        os.makedirs(paths.app_base("echo"), exist_ok=True)
-        release.point(made["release"]["live_link"], made["release"]["sockets"])
-        release.went_live(from_dict(Release, made["release"]), "")
-        assert drain_module(made, _ansible_check_mode=True)["drained"] == [gone]
-        assert left.poll() is None
-        assert drain_module(made)["drained"] == [gone]
-        assert left.wait() == -signal.SIGTERM
+        try:
+            checked = drain_module(made, _ansible_check_mode=True)
+            assert (checked["drained"], left.poll()) == ([gone], None)
+            assert drain_module(made)["drained"] == [gone]
+            assert left.poll() == -signal.SIGTERM
+        finally:
+            left.kill()
     answers(made)
 
 
@@ -253,7 +256,7 @@ FAILING = {
     "crashes at once": (
         CRASHES,
         "echo_00.sock does not exist (the app has not created its socket)",
-        "BACKOFF",
+        "BACKOFF|EXITED",
         "no database",
     ),
     "never listens": (
@@ -307,42 +310,50 @@ def test_a_release_that_fails_its_gate_leaves_nothing_behind(planned, start_modu
 FORKS = "import os\nfor _ in range(2):\n    if os.fork(): os._exit(0)\n    os.setsid()\n"
 SERVES = f"exec(open('{ECHO}/app.py').read())\n"
 READY = "while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n    time.sleep(0.2); os._exit(0)\n"
+NAMED = r"echo_0.'s own process has ended, but not process \d+ \(.*app.py.*\), which it has started"
 DAEMONS = {
     "two forks": (FORKS + SERVES, ECHO_COMMAND),
-    "a fork, when it is ready": (f"import os, sys, time\nif os.fork():\n    {READY}{SERVES}", ECHO_COMMAND),
+    "a fork, when it is ready": (
+        f"import os, sys, time\nif os.fork():\n    {READY}{SERVES}",
+        ECHO_COMMAND,
+    ),
     "a shell's &": (SERVES, f"sh -c '{sys.executable} app.py \"$0\" &' {{socket}}"),
     "nothing that answers": (f"{FORKS}import time\ntime.sleep(1000)\n", ECHO_COMMAND),
 }
 
 
 @pytest.mark.parametrize(("code", "command"), DAEMONS.values(), ids=DAEMONS)
-def test_a_command_in_the_background_is_refused_by_name(planned, start_module, eventually, code, command):
+def test_a_command_in_the_background_is_refused_by_name(planned, start_module, code, command):
     made = planned(code, command=command)
     failed = start_module(made)
     assert failed["failed"]
-    told = re.search(
-        r"echo_0.'s own process has ended, but not process \d+ \(.*app.py.*\), which it has started",
-        failed["msg"],
-    )
-    assert told, failed["msg"]
-    assert "Run the command in the foreground" in failed["msg"]
-    assert "leave out an option such as --daemon" in failed["msg"]
-    assert [one.name for one in Path("/proc").glob("[0-9]*") if works_in(one, made)] == []
+    # After a start of more than a second, as on a busy machine, Supervisor starts the next one at once, which ends this one.
+    named = NAMED if " is BACKOFF" in failed["msg"] else "own process has ended"
+    assert re.search(named, failed["msg"]), failed["msg"]
+    assert "leave out an option such as --daemon" in failed["msg"].lower()
+    assert "it has to stay in the foreground" in failed["msg"]
+    assert working(made) == []
     assert Supervisor().processes(made["release"]["program"]) == {}
 
 
-def works_in(process, made):
-    try:
-        return os.path.samefile(process / "cwd", made["code"]["folder"])
-    except OSError:  # it has ended
-        return False
+def working(made):
+    """Return the pids of everything that works in the folder of an app, which nothing leaves."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if os.path.samefile(process / "cwd", made["code"]["folder"]):
+                found.append(int(process.name))
+    return found
 
 
-def test_a_helper_in_the_background_is_no_command_in_the_background(planned, start_module):
-    code = f"import os\nif not os.fork():\n    os.setsid()\n    if os.fork(): os._exit(0)\n    os.execlp('sleep', 'sleep', '1000')\n{SERVES}"
-    made = planned(code)
+def test_a_helper_in_the_background_is_none_and_ends_with_its_release(planned, start_module):
+    code = "import os\nif not os.fork():\n    os.setsid()\n    if os.fork(): os._exit(0)\n    os.execlp('sleep', 'sleep', '1000')\n"
+    made = planned(code + SERVES, numprocs=1)
     assert start_module(made)["changed"] is True
     answers(made)
+    assert len(working(made)) == 2
+    Supervisor().retire(from_dict(Release, made["release"]))
+    assert working(made) == []
 
 
 def test_what_is_printed_is_in_the_log(planned, start_module, eventually):

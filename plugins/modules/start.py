@@ -123,58 +123,58 @@ def gate(supervisor: Supervisor, release: Release, probe: Probe, headers: Mappin
             settled = answer and now - since > probe.timeout / 10
             state = supervisor.processes(release.program)[process.name]
             if state["statename"] in FAILED or settled or now > deadline:
-                see_foreground(supervisor, release, process, begun[process.name], now, patience=2)
+                see_foreground(supervisor, release, process, begun[process.name], now, answers=False)
                 raise GateError(process, error, state)
             time.sleep(pause)
             pause = min(2 * pause, 1)  # otherwise the gate's tries would fill the log
     # A parent that leaves the server in the background often waits until the server is ready.
     deadline = time.monotonic() + 1
     for process in release.processes:
-        see_foreground(supervisor, release, process, begun[process.name], deadline, patience=5)
+        see_foreground(supervisor, release, process, begun[process.name], deadline, answers=True)
 
 
 def see_foreground(
-    supervisor: Supervisor, release: Release, process: Process, pid: int, deadline: float, patience: float
+    supervisor: Supervisor, release: Release, process: Process, pid: int, deadline: float, answers: bool
 ) -> None:
     """See that a command has not put itself into the background, where Supervisor can neither watch nor stop it.
 
     :param pid: pid of the process that Supervisor knew before, 0 if there was none
     :param deadline: until then a process that has children is watched
-    :param patience: seconds for which it is watched then if Supervisor's process has ended
-    :raises BackgroundError: if it has
+    :param answers: whether its socket answers a handshake
+    :raises GateError: if it has, or if it answers and Supervisor's process has ended
     """
+    patience = 5 if answers else 3  # seconds to find out what a process that has ended has left
     ended, commands = False, dict[processes.Process, str]()
     while True:
-        for one in processes.of(release.program, process.name, commands):
-            commands[one] = one.command or commands.get(one, "")
         state = supervisor.processes(release.program)[process.name]
-        if left := background(process, pid, state["pid"], set(commands)):
-            # The first ones are those of the script.
-            last = max(left, key=lambda one: one.start)
-            raise BackgroundError(process, last.pid, commands.get(last) or last.command, state)
-        ended, pid = ended or pid not in (0, state["pid"]) or not state["pid"], state["pid"]
-        if (len(commands) == 1 and not ended) or time.monotonic() > deadline + (patience if ended else 0):
+        if not state["pid"]:
+            time.sleep(0.2)  # some children end when they notice that their parent has
+        family = processes.of(release.program, process.name, commands)
+        tree = processes.descendants(state["pid"])
+        again = supervisor.processes(release.program)[process.name]
+        if (state["pid"], state["start"]) == (
+            again["pid"],
+            again["start"],
+        ):  # so nothing of a later start is in the family
+            left = {one for one in family if one.pid not in tree}
+            if left or not state["pid"]:
+                listening = {one for one in processes.listener(process.socket) if one.pid not in tree}
+                left = listening or (set() if state["pid"] else left)
+            elif pid not in (0, state["pid"]):  # its next start may have ended them
+                left = {one for one in commands if one.pid not in tree | {pid}}
+            if left:
+                commands |= {one: commands.get(one) or one.command for one in left}
+                last = max(left, key=lambda one: (commands[one] != "", one.start))  # the first ones are the script's
+                raise BackgroundError(process, last.pid, commands[last], state)
+            ended, pid = ended or pid not in (0, state["pid"]) or not state["pid"], state["pid"]
+        commands |= {one: one.command or commands.get(one, "") for one in family}
+        if len(family) == 1 and not ended:
+            return
+        if time.monotonic() > deadline + (patience if ended else 0):
+            if ended and answers:
+                raise EndedError(process, state)
             return
         time.sleep(0.05)
-
-
-def background(process: Process, before: int, pid: int, known: set[processes.Process]) -> set[processes.Process]:
-    """Return what runs in the background instead of a process, none if nothing does.
-
-    :param before: pid of the process that Supervisor knew before, 0 if it had ended
-    :param pid: pid of the one that it knows, in the same way
-    :param known: what these had started before supervisord was asked for ``pid``
-    """
-    tree = processes.descendants(pid)
-    left = {one for one in known if one.pid not in tree | {before}}
-    if before and pid and pid != before:
-        return left  # its next start has ended them perhaps
-    if pid and not left:
-        return set()
-    listening = {one for one in processes.listener(process.socket) if one.pid not in tree}
-    if not pid:
-        time.sleep(0.2)  # some children end when they notice that their parent has
-    return listening or {one for one in left if not pid and one.alive}
 
 
 def repair(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapping[str, object]) -> bool:
@@ -223,15 +223,32 @@ class RestartError(Exception):
         super().__init__(f"{process.name} of {release.id} does not come back after its restart{stays}. {error}")
 
 
+_FOREGROUND = "leave out an option such as --daemon, or an & at the end: it has to stay in the foreground"
+
+
 class GateError(Exception):
     """A process does not answer; the message has supervisord's view of it and the end of its log."""
 
-    def __init__(self, process: Process, error: Exception, state: Mapping[str, Any]) -> None:
+    def __init__(self, process: Process, error: Exception | str, state: Mapping[str, Any]) -> None:
         why = state["spawnerr"] or state["description"]
+        if isinstance(error, Exception) and (state["statename"], state["exitstatus"]) == ("EXITED", 0):
+            why += f". {process.name}'s own process has ended without an error: if its command puts itself into the"
+            why += f" background, {_FOREGROUND}"
         super().__init__(
             f"{process.socket} {error}. supervisord says {process.name} is {state['statename']}"
             f"{f': {why}' if why else ''}.\n{last_lines(process.log)}"
         )
+
+
+class EndedError(GateError):
+    """Something answers, but the process that Supervisor has started has ended."""
+
+    def __init__(self, process: Process, state: Mapping[str, Any]) -> None:
+        words = (
+            f"answers, but {process.name}'s own process has ended since its start. If the command puts itself into the"
+            f" background, {_FOREGROUND}"
+        )
+        super().__init__(process, words, state)
 
 
 class BackgroundError(GateError):
@@ -241,9 +258,9 @@ class BackgroundError(GateError):
         words = (
             f"is of a command that puts itself into the background: {process.name}'s own process has ended, but not process"
             f" {pid} ({command}), which it has started. Supervisor can neither watch nor stop it."
-            " Run the command in the foreground: leave out an option such as --daemon, or an & at the end"
+            f" {_FOREGROUND.capitalize()}"
         )
-        super().__init__(process, Exception(words), state)
+        super().__init__(process, words, state)
 
 
 def last_lines(path: str, lines: int = 15) -> str:
