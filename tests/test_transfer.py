@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import shutil
 import stat
 import tarfile
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
+from ansible.plugins.callback import CallbackBase
 from ansible_collections.websockets.deploy.plugins.module_utils import paths, release, source
 from role import load, plan, to_dict
 
@@ -42,7 +44,7 @@ def deploy(host, app, tmp_path, capsys, monkeypatch):
     base = paths.app_base("echo")
     os.makedirs(f"{base}/releases")
 
-    def run(meanwhile=lambda: None):
+    def run(meanwhile=lambda: None, check_mode=False, diff=False):
         planned = plan(
             {
                 "releases": {id: to_dict(one) for id, one in release.stored("echo").items()},
@@ -57,7 +59,7 @@ def deploy(host, app, tmp_path, capsys, monkeypatch):
         arguments = {"release": planned["release"], "code": planned["code"], "host": planned["host"]}
         rest = {"run": planned["run"], "program": "", "script": "", "python": "/usr/bin/python3"}
         plugin = action.ActionModule(
-            task=SimpleNamespace(args={**arguments, **rest}, async_val=0, check_mode=False),
+            task=SimpleNamespace(args={**arguments, **rest}, async_val=0, check_mode=check_mode, diff=diff),
             connection=SimpleNamespace(_shell=SimpleNamespace(tmpdir=str(tmp_path), join_path=os.path.join)),
             **dict.fromkeys(("play_context", "loader", "templar", "shared_loader_obj")),
         )
@@ -68,7 +70,7 @@ def deploy(host, app, tmp_path, capsys, monkeypatch):
             shutil.copy(packed, place)
 
         def execute(module_args, task_vars):
-            with patch_module_args(module_args), pytest.raises(SystemExit):
+            with patch_module_args({**module_args, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
                 module.main()
             return json.loads(capsys.readouterr().out)
 
@@ -77,8 +79,13 @@ def deploy(host, app, tmp_path, capsys, monkeypatch):
         result = plugin.run(task_vars={"inventory_hostname": "ws1"})
         assert "failed" not in result, result
         assert result["changed"] is True
-        assert source.scan(planned["release"]["code"]) == source.scan(app)
-        return sent, planned["release"]
+        assert "texts" not in result
+        if check_mode:
+            assert sent == []
+        else:
+            assert source.scan(planned["release"]["code"]) == source.scan(app)
+        shown = CallbackBase()._get_diff(result["diff"]) if diff else ""
+        return sent, planned["release"], re.sub(r"\x1b\[[0-9;]*m", "", shown)
 
     return run
 
@@ -164,3 +171,82 @@ def test_hosts_of_one_task_share_one_look_at_the_code(app, tmp_path):
     found = source.load(kept).files
     assert found != source.scan(app)
     assert source.load(source.scan_once(str(app), str(tmp_path), "another task")).files == source.scan(app)
+
+
+# The difference
+
+
+@pytest.fixture
+def live(deploy):
+    """Deploy the app and make its release live."""
+
+    def run():
+        made = deploy()[1]
+        release.went_live(release.Release.of("echo", made["id"]), "")
+        release.point(made["live_link"], made["sockets"])
+
+    return run
+
+
+def test_a_first_deploy_shows_how_much_it_is(deploy, app):
+    for number in range(400):
+        (app / f"{number}.py").write_text("x" * 1000)
+    assert deploy(check_mode=True, diff=True)[2] == "404 files, 400 KB\n"
+
+
+@pytest.mark.parametrize("check_mode", [True, False], ids=["check", "deploy"])
+def test_the_difference_is_that_of_the_code(deploy, live, app, check_mode):
+    (app / "old.py").touch()
+    live()
+    (app / "app.py").write_text("print('bye')\n")
+    (app / "new.py").write_text("secret of nobody\n")
+    (app / "lib" / "tool").chmod(0o644)
+    (app / "old.py").unlink()
+    shown = deploy(check_mode=check_mode, diff=True)[2]
+    assert "added: new.py\nchanged: app.py, lib/tool\nremoved: old.py\n" in shown
+    assert "--- before: app.py (live)\n+++ after: app.py (new)\n" in shown
+    assert "-print('hello')\n+print('bye')\n" in shown
+    assert "secret of nobody" not in shown
+    assert not re.search("[0-9a-f]{24}", shown), "no digest"
+
+
+def test_nothing_is_compared_without_a_diff(deploy, live, app):
+    live()
+    (app / "app.py").write_text("print('bye')\n")
+    assert deploy(check_mode=True)[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        (".env", b"PASSWORD=hunter2\n", b"PASSWORD=hunter3\n"),
+        ("app.key", b"-----BEGIN PRIVATE KEY-----\nhunter2\n", b"hunter3\n"),
+        ("key.app", b"hunter2\n", b"-----BEGIN PRIVATE KEY-----\nhunter3\n"),
+        ("binary", b"\0hunter2\n", b"\0hunter3\n"),
+        ("latin", b"\xe9hunter2\n", b"\xe9hunter3\n"),
+        ("large", b"hunter2\n" * 10_000, b"hunter3\n"),
+        ("larger", b"hunter2\n", b"hunter3\n" * 10_000),
+    ],
+)
+def test_of_other_files_the_difference_has_the_name_only(deploy, live, app, name, before, after):
+    (app / name).write_bytes(before)
+    live()
+    (app / name).write_bytes(after)
+    assert deploy(check_mode=True, diff=True)[2] == f"changed: {name}\n"
+
+
+def test_many_changed_files_are_counted(deploy, live, app):
+    for number in range(100):
+        (app / f"{number:02}.py").write_text("a\n")
+    live()
+    for number in range(100):
+        (app / f"{number:02}.py").write_text("b\n")
+    shown = deploy(check_mode=True, diff=True)[2]
+    assert "18.py, 19.py and 80 more\n" in shown
+    assert shown.count("--- ") == 10
+
+
+def test_odd_names_do_not_reach_the_terminal(deploy, live, app):
+    live()
+    (app / "a\x1b[31m\nb").touch()
+    assert deploy(check_mode=True, diff=True)[2] == "added: a\\x1b[31m\\x0ab\n"

@@ -31,13 +31,18 @@ class ActionModule(ActionBase):
         releases = {id: stored.files for id, stored in host.releases.items()}
         found = source.load(code.scan).files
         arguments["files"] = {path: f"{kind} {value}" for path, (kind, value) in found.items()}
-        arguments["live"], arguments["live_files"] = host.live, releases.get(host.live, {})
+        was = releases.get(host.live, {})
+        arguments["live"] = host.live
+        arguments["compare"] = source.comparable(code.folder, found, was) if self._task.diff else []
         lacking = source.lacking(found, releases.values())
         for missing in (lacking, found):
             if missing and arguments["release"]["id"] not in releases and not self._task.check_mode:
                 arguments["archive"] = self._send(code.folder, missing)
             done = self._execute_module(module_args=arguments, task_vars=task_vars)
             if not done.get("differing"):
+                texts = done.pop("texts", {})
+                if self._task.diff and done.get("changed"):
+                    done["diff"] = source.differences(code.folder, found, was, texts)
                 return {**result, **done}
             if missing is lacking:
                 edited = f"{(task_vars or {})['inventory_hostname']}: {', '.join(done['differing'][:5])}"

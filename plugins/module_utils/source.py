@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .inputs import InputError, no_password, problem
@@ -25,6 +25,8 @@ _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _PRIVATE_KEY = re.compile(rb"(?m)^-----BEGIN [A-Z ]*PRIVATE KEY-----")
 # More bytes than that are worth a warning.
 LARGE = 200_000_000
+# The largest file of which a diff shows the lines, in bytes.
+SHOWN = 1 << 16
 
 # Variables by which git names a caller's repository (git rev-parse --local-env-vars).
 _REPOSITORY = {
@@ -202,10 +204,58 @@ def is_secret(folder: str, path: str, kind: str) -> bool:
     return kind != "link" and bool(_PRIVATE_KEY.search(_head(os.path.join(folder, path), 16384)))
 
 
+def comparable(folder: str, found: Findings, was: Mapping[str, str]) -> list[str]:
+    """Return the changed files of which a diff can show the lines: small ones without secrets.
+
+    :param was: the ``files`` of the live release
+    """
+    return [
+        path
+        for path in _changes(found, was)["changed"]
+        if not was[path].startswith("link ")
+        and found[path][0] != "link"
+        and not is_secret(folder, path, found[path][0])
+        and os.path.getsize(os.path.join(folder, path)) <= SHOWN
+    ][:10]
+
+
+def differences(folder: str, found: Findings, was: Mapping[str, str], texts: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return what a release changes, for Ansible's diff: lists of files, and the lines of some of them.
+
+    :param was: as above; empty if no release is live
+    :param texts: {path: text} of the live release's files that are compared line by line
+    """
+    if not was:
+        total = sum(os.lstat(os.path.join(folder, path)).st_size for path in found)
+        return [{"prepared": f"{len(found)} files, {size(total)}\n"}]
+    lists = {what: few(names, 20) for what, names in _changes(found, was).items() if names}
+    diffs = [{"prepared": "".join(f"{what}: {names}\n" for what, names in lists.items()) or "no file differs\n"}]
+    for path, before in texts.items():
+        with open(os.path.join(folder, path), "rb") as file:
+            content = file.read()
+        if b"\0" not in content and not _PRIVATE_KEY.search(before.encode()):
+            after = content.decode("utf-8", "backslashreplace")
+            heads = {"before_header": f"{few([path])} (live)", "after_header": f"{few([path])} (new)"}
+            diffs.append({**heads, "before": before, "after": after})
+    return diffs
+
+
+def _changes(found: Findings, was: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the sorted paths of the files that are added, changed and removed."""
+    now = {path: f"{kind} {value}" for path, (kind, value) in found.items()}
+    return {
+        "added": sorted(set(now) - set(was)),
+        "changed": sorted(path for path in set(now) & set(was) if now[path] != was[path]),
+        "removed": sorted(set(was) - set(now)),
+    }
+
+
 def few(names: Sequence[str], most: int = 5) -> str:
     """Return the first of these names, and how many there are beside them."""
     further = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + further
+    # A name may have a line break, or a code that colours a terminal.
+    shown = [re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", name) for name in names[:most]]
+    return ", ".join(shown) + further
 
 
 def size(number: float) -> str:

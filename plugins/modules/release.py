@@ -13,7 +13,7 @@ description:
   - It copies the files that an earlier release has from there. If such a file is not what it should be, nothing is built.
   - Releases that need the same packages share one virtual environment.
   - An action plugin of the same name runs on the control node. A task gives it C(host), the host as the action
-    M(websockets.deploy.plan) has seen it. From that the action makes the options O(archive), O(files), O(live_files)
+    M(websockets.deploy.plan) has seen it. From that the action makes the options O(archive), O(files), O(compare)
     and O(live), and it sends the host an archive of the files that the host does not have.
   - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
 author: The authors of this repository (!UNKNOWN)
@@ -50,9 +50,10 @@ options:
     description: The files of the code with their digests, by their paths. The action sets it.
     type: dict
     required: true
-  live_files:
-    description: The same for the live release, to show the difference. The action sets it.
-    type: dict
+  compare:
+    description: Paths of files whose text in the live release is returned, to show the difference. The action sets it.
+    type: list
+    elements: str
     required: true
   live:
     description: Id of the live release. The action sets it.
@@ -110,6 +111,13 @@ differing:
   type: list
   elements: str
   sample: [app.py]
+texts:
+  description:
+    - The texts in the live release of the files in O(compare).
+    - The action makes a diff of them and does not return them.
+  returned: when something has changed
+  type: dict
+  sample: {app.py: "print('hello')"}
 """
 
 import contextlib
@@ -131,6 +139,7 @@ from ..module_utils.inputs import SECRET, no_password
 from ..module_utils.record import from_dict, to_dict
 from ..module_utils.release import Release, Stored
 
+_SHOWN = 1 << 16  # characters of a file in a diff
 # A line of pip's that names the package at work, and a line of a compiler, of Python or of setup.py that names an error.
 _PACKAGE = re.compile(r"(Collecting|Processing|Building wheel for|Building wheels for) ")
 _ERROR = re.compile(r"(?i)\berror(\[\w+\])?: |\w+(Error|Exception|Interrupt)\b: ")
@@ -306,11 +315,15 @@ def cause(said: str) -> str:
     return "\n".join([*(line.strip() for line in package), *(errors[:5] or built[-10:])])
 
 
-def listing(id: str, files: Mapping[str, str]) -> str:
-    """Return the files of a release as text for a diff."""
-    if not files:
-        return ""
-    return "".join([f"release {id}\n", *(f"{path} {value[:24]}\n" for path, value in sorted(files.items()))])
+def texts(live: Release, names: Iterable[str]) -> dict[str, str]:
+    """Return {path: text} of these files of the live release, without those that are not text."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(OSError, UnicodeDecodeError), open(f"{live.code}/{name}", encoding="utf-8") as file:
+            text = file.read(_SHOWN + 1)
+            if len(text) <= _SHOWN and "\0" not in text:
+                found[name] = text
+    return found
 
 
 def main() -> None:
@@ -320,7 +333,7 @@ def main() -> None:
             "code": {"type": "dict", "required": True},
             "archive": {"type": "path"},
             "files": {"type": "dict", "required": True},
-            "live_files": {"type": "dict", "required": True},
+            "compare": {"type": "list", "elements": "str", "required": True},
             "live": {"type": "str", "required": True},
             "program": {"type": "str", "required": True},
             "script": {"type": "str", "required": True, "no_log": True},
@@ -347,15 +360,8 @@ def main() -> None:
                     module.exit_json(changed=False, differing=differing)
             except OSError as error:
                 module.fail_json(msg=f"The release cannot be built; {releases.still_serves(release.app)}. {error}")
-    module.exit_json(
-        changed=True,
-        diff={
-            "before_header": f"{release.app} (live)",
-            "after_header": f"{release.app} (new)",
-            "before": listing(module.params["live"], module.params["live_files"]),
-            "after": listing(release.id, module.params["files"]),
-        },
-    )
+    live = Release.of(release.app, module.params["live"])
+    module.exit_json(changed=True, texts=texts(live, module.params["compare"]))
 
 
 if __name__ == "__main__":
