@@ -24,7 +24,7 @@ The inputs of the role `websockets`, in the order of a deploy. Set them for a ho
 a play uses the role. The role refuses a variable that starts with `websockets_` and is none of these, so a misspelt one
 is an error. `ansible-doc -t role websockets.deploy.websockets` shows the same in a terminal.
 
-The inputs are those of a deploy, which is the [entry point](#entry-points) `main`. Under each input stands which other
+The inputs are those of a deploy, which is the [entry point](#entry-points) `deploy`. Under each input stands which other
 entry points use it.
 """
 # The inputs that an app of your own needs first.
@@ -33,7 +33,7 @@ TYPES = {"str": "string", "int": "whole number", "bool": "yes or no", "dict": "d
 
 
 def headings(text):
-    """Return {variable: heading}: in the specs, a comment above an option of main starts a group of them."""
+    """Return {variable: heading}: in the specs, a comment above an option of deploy starts a group of them."""
     found, heading = {}, ""
     for line in text.splitlines():
         if match := re.fullmatch(r" {6}# (.+)", line):
@@ -61,7 +61,7 @@ def written(value):
 
 
 def section(name, option, others):
-    """Return what there is to say of an option of main, and which other entry points have it."""
+    """Return what there is to say of an option of deploy, and which other entry points have it."""
     facts = f"list of {TYPES[option['elements']]}s" if option["type"] == "list" else TYPES[option["type"]]
     if choices := [choice for choice in option.get("choices", []) if choice]:
         facts += f", one of {', '.join(map(written, choices))}"
@@ -78,11 +78,11 @@ def page(text):
     groups = headings(text)
     first = ", ".join(f"O(websockets_{name})" for name in FIRST.split())
     parts, current = [HEAD.rstrip(), markdown(f"For an app of your own, set these first: {first}.")], None
-    for name, option in specs["main"]["options"].items():
+    for name, option in specs["deploy"]["options"].items():
         if groups[name] != current:
             current = groups[name]
             parts.append(f"## {current}")
-        others = [entry for entry, spec in specs.items() if entry != "main" and name in spec["options"]]
+        others = [entry for entry, spec in specs.items() if entry != "deploy" and name in spec["options"]]
         parts.append(section(name, option, others))
     parts.append("## Entry points")
     for entry, spec in specs.items():

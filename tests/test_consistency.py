@@ -23,7 +23,7 @@ def walk(value):
 
 
 SPECS = parsed(ROLE / "meta/argument_specs.yml")["argument_specs"]
-SPEC = SPECS["main"]["options"]
+SPEC = SPECS["deploy"]["options"]
 DEFAULTS = parsed(ROLE / "defaults/main.yml")
 GALAXY = parsed(ROOT / "galaxy.yml")
 COLLECTION = f"{GALAXY['namespace']}.{GALAXY['name']}"
@@ -86,9 +86,9 @@ def test_internal_names_have_the_internal_prefix():
 
 
 def entry_points():
-    """Return the task files of the role by which playbooks enter it."""
+    """Return the task files by which playbooks enter the role; the role itself enters deploy.yml for each app."""
     named = {value for key, value in walk(list(PLAYBOOKS.values())) if key == "tasks_from"}
-    return {"main", *(name.removesuffix(".yml") for name in named)}
+    return {"deploy", *(name.removesuffix(".yml") for name in named)}
 
 
 def test_every_entry_point_that_playbooks_use_has_a_specification():
@@ -105,7 +105,7 @@ def test_an_entry_point_has_inputs_of_a_deploy_and_says_what_it_does(entry_point
 def test_every_role_task_file_is_reached():
     steps = ("ansible.builtin.import_tasks", "ansible.builtin.include_tasks")
     included = {value.removesuffix(".yml") for key, value in walk(list(TASKS.values())) if key in steps}
-    assert entry_points() | included == set(TASKS)
+    assert {"main"} | entry_points() | included == set(TASKS)
 
 
 def test_names_in_tasks_and_playbooks_are_ansibles_or_the_collections_own():

@@ -906,5 +906,5 @@ def test_what_another_app_of_the_host_needs_is_not_lowered():
 
 def test_defaults_are_all_there_is_to_know():
     """The tests plan with the same inputs as a play."""
-    inputs = {*plan()["inputs"], *HIDDEN}
+    inputs = {*plan()["inputs"], *HIDDEN, "apps", "only"}
     assert set(read("defaults/main.yml")) == {f"{PREFIX}{name}" for name in inputs}

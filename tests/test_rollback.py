@@ -113,18 +113,39 @@ def test_nothing_to_go_back_to(on_host):
         plan({**HOST}, "rollback", app="chat")
     assert str(error.value) == "websockets_app is 'chat': it has no live release on this host; deploy it first."
     on_host(ONE, since=100)
-    with pytest.raises(inputs.InputError) as error:
-        go_back(on_host)
-    assert str(error.value) == (
-        f"websockets_rollback_to is '': {ONE} is the first release of chat, there is nothing to go back to;"
-        " there is no other release on this host."
+    assert refused(on_host) == (
+        f"websockets_rollback_to is '': {ONE} is the only release of chat that has been live on this host; there is nothing"
+        " to go back to."
     )
+
+
+def refused(on_host, **given):
+    with pytest.raises(inputs.InputError) as error:
+        go_back(on_host, **given)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("others", "named"), [([TWO], TWO), ([TWO, THREE], f"{TWO} or {THREE}")])
+def test_the_first_release_has_none_before_it_but_later_ones(on_host, others, named):
+    """After a rollback to it; what was live later is still there."""
+    for since, identity in enumerate(others, 200):
+        on_host(identity, since=since, previous=ONE)
+    on_host(ONE, since=300)
+    assert refused(on_host) == (
+        f"websockets_rollback_to is '': {ONE} is the first release of chat, so there is none before it; for a later one, name"
+        f" {named}."
+    )
+    assert go_back(on_host, rollback_to=TWO) == TWO
 
 
 def test_the_one_before_was_removed(three):
     shutil.rmtree(f"{base()}/releases/{TWO}")
-    with pytest.raises(inputs.InputError, match=f"{TWO} is not on this host .* it can go back to {ONE}"):
-        go_back(three)
+    assert refused(three) == (
+        f"websockets_rollback_to is '': {TWO}, which was live before, is not on this host any more; name {ONE}."
+    )
+    shutil.rmtree(f"{base()}/releases/{ONE}")
+    assert "is the only release of chat that has been live on this host" in refused(three)
+    assert refused(three, rollback_to=TWO).endswith("never been live; there is no other release on this host.")
 
 
 def test_the_plan_of_a_removal(on_host):

@@ -17,8 +17,9 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__
+from ansible.utils.vars import load_extra_vars
 
-from ..module_utils import host_files, paths, plan, release, rules, sandbox, sizing, source, system, tls
+from ..module_utils import described, host_files, paths, plan, release, rules, sandbox, sizing, source, system, tls
 from ..module_utils.host import Host
 from ..module_utils.host_files import HostFile
 from ..module_utils.inputs import PREFIX, SECRET, InputError, Inputs, problem, stop_at, unknown
@@ -55,10 +56,14 @@ class ActionModule(ActionBase):
                 "os_release": {"type": "str", "default": ""},
             }
         )
+        variables = task_vars or {}
         try:
-            made = self.make(task_vars or {}, **arguments)
+            made = self.make(variables, **arguments)
         except InputError as error:
-            raise AnsibleActionFail(f"Nothing has been touched on this host.\n{error}") from None
+            deployed = variables.get("ansible_facts", {}).get("__websockets_deployed", {})
+            others = ", ".join(sorted(set(deployed) - {self._app}))
+            before = f" This run has deployed {others} before." if others else ""
+            raise AnsibleActionFail(f"Nothing has been touched on this host.{before}\n{error}") from None
         return {**result, **made, "changed": False}
 
     def make(
@@ -68,54 +73,74 @@ class ActionModule(ActionBase):
 
         :raises InputError: if the role cannot use the inputs, on this host or at all
         """
-        if purpose == "bootstrap":
-            known = system.distribution(os_release, platforms)
-            stop_at(rules.check_platform(*known, platforms))
-        inputs = self._inputs(task_vars)
-        stop_at(rules.check(inputs))
-        site = Site.of(inputs)
-        stop_at(rules.check_site(inputs, site))
-        code, found, requirements, doubts = (
-            self._code(inputs, task_vars) if purpose in ("deploy", "bootstrap") else (None, {}, "", [])
-        )
-        if site.certificate and site.certificate.given:
-            stop_at(_examine(inputs, site.certificate))
-        if purpose == "bootstrap":
-            return {"warnings": rules.untested(*known, platforms)}
-        run, probe = _this_run(), plan.probe_of(inputs, site)
-        host = self._observe(inputs, site, task_vars, _with_packages(platforms, site), run, to_dict(probe))
+        self._run, self._app, self._begun = _this_run(), "", False
+        self._spec = _load_spec(task_vars["role_path"])
+        # As in all of Ansible, what the command line sets goes before everything else.
+        self._given = {name for name in load_extra_vars(self._loader) if name in self._spec}
+        self._variables = described.with_apps(task_vars, self._templar.template)
+        try:
+            if purpose == "bootstrap":
+                return self._check(platforms, os_release)
+            return self._make(task_vars, platforms, purpose)
+        except InputError as error:
+            if self._begun:
+                self._execute_module("websockets.deploy.unlock", {"run": to_dict(self._run)}, task_vars=task_vars)
+            raise InputError(described.label(str(error), self._app, self._variables)) from None
+
+    def _check(self, platforms: dict[str, Any], os_release: str) -> dict[str, Any]:
+        """Check what a deploy can check on the control node, for a host without Python."""
+        known = system.distribution(os_release, platforms)
+        stop_at(rules.check_platform(*known, platforms))
+        self._names()
+        self._check_all(self._described())
+        return {"warnings": rules.untested(*known, platforms)}
+
+    def _make(self, task_vars: dict[str, Any], platforms: dict[str, Any], purpose: str) -> dict[str, Any]:
+        self._names()
+        app = self._chosen(purpose)
+        run, recorded = self._run, False
+        deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
+        code: Code | None = None
+        found: Findings = {}
+        doubts: list[str] = []
+        if purpose == "deploy":
+            if not deployed:
+                # Of several apps, the last one's fault is better found before the first one is deployed.
+                self._check_all(one for one in self._described() if one != app)
+            inputs, site = self._checked(app)
+            code, found, requirements, doubts = self._code(inputs)
+        else:
+            inputs, site, recorded = self._recalled(app, purpose)
+        probe = plan.probe_of(inputs, site)
+        host = self._observe(inputs, site, _with_packages(platforms, site), to_dict(probe), recorded)
         site = Site.of(inputs, host.ipv6)
         known = host.distribution, host.platform
-        deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
-        try:
-            stop_at(rules.check_platform(*known, platforms))
-            if purpose == "remove":
-                to_be = Release.of(inputs.app, host.live, inputs.user)
+        stop_at(rules.check_platform(*known, platforms))
+        if purpose == "remove":
+            to_be = Release.of(inputs.app, host.live, inputs.user)
+        else:
+            numprocs = sizing.numprocs(inputs.numprocs, host.cores)
+            stop_at(rules.check_host(inputs, site, host, numprocs))
+            if purpose == "restart":
+                to_be = rules.the_live(inputs, host)
+            elif purpose == "rollback":
+                to_be = rules.go_back(inputs, host)
             else:
-                numprocs = sizing.numprocs(inputs.numprocs, host.cores)
-                stop_at(rules.check_host(inputs, site, host, numprocs))
-                if purpose == "restart":
-                    to_be = rules.the_live(inputs, host)
-                elif purpose == "rollback":
-                    to_be = rules.go_back(inputs, host)
-                else:
-                    texts = [_read(os.path.join(task_vars["role_path"], path)) for path in release.PROCESS]
-                    derived = [
-                        release.derive(inputs, numprocs, found, requirements, host.python, json.loads(text))
-                        for text in texts
-                    ]
-                    to_be = release.choose(derived, host.live, host.releases, host.venvs)
-                    stop_at(rules.check_paths(inputs, to_be))
-                    stop_at(rules.check_run(inputs, to_be, deployed))
-                    deployed = {**deployed, inputs.app: to_be.id}
-        except InputError:
-            self._execute_module("websockets.deploy.unlock", {"run": to_dict(run)}, task_vars=task_vars)
-            raise
+                texts = [_read(os.path.join(task_vars["role_path"], path)) for path in release.PROCESS]
+                derived = [
+                    release.derive(inputs, numprocs, found, requirements, host.python, json.loads(text))
+                    for text in texts
+                ]
+                to_be = release.choose(derived, host.live, host.releases, host.venvs)
+                stop_at(rules.check_paths(inputs, to_be))
+                stop_at(rules.check_run(inputs, to_be, deployed))
+                deployed = {**deployed, inputs.app: to_be.id}
         sizes = plan.sizes_of(inputs, host)
         made = Plan(
             purpose=purpose,
             run=run,
             inputs=inputs.shown(),
+            recorded=recorded,
             code=code,
             host=host,
             release=to_be,
@@ -141,15 +166,107 @@ class ActionModule(ActionBase):
             warnings += rules.unreadable(host, to_be) + doubts
         return {**to_dict(made), "warnings": warnings, "ansible_facts": {"__websockets_deployed": deployed}}
 
-    def _inputs(self, task_vars: Mapping[str, Any]) -> Inputs:
-        spec = _load_spec(task_vars["role_path"])
-        stop_at(unknown((name for name in task_vars if name.startswith(PREFIX)), spec))
-        values = {}
-        for name in spec:
-            try:
-                values[name] = self._templar.template(task_vars[name])
-            except AnsibleError as error:
-                raise InputError(f"{name} cannot be templated: {error}") from None
+    # Which app, and what the variables say of it
+
+    def _names(self) -> None:
+        """Stop at variables that are no inputs, and at a description of apps that cannot be read as one."""
+        stop_at(unknown((name for name in self._variables if name.startswith(PREFIX)), self._spec))
+        empty = [name for name in (f"{PREFIX}app", described.APPS, described.ONLY) if self._variables[name] is None]
+        stop_at(problem(name, None, "give it a value, or leave it out for its default.") for name in empty)
+        stop_at(described.problems(self._variables, self._given, self._spec))
+
+    def _described(self) -> list[str]:
+        """Return the names of the apps that the variables describe."""
+        return described.described(self._variables) or [str(self._value(f"{PREFIX}app", self._variables))]
+
+    def _chosen(self, purpose: str) -> str:
+        """Return the name of the app that this task is about."""
+        there, only = self._described(), str(self._value(described.ONLY, self._variables))
+        app = str(self._variables.get("__websockets_app") or only)
+        if purpose == "deploy" and app and app not in there:
+            raise InputError(problem(described.ONLY, app, f"the variables of this host describe {_and(there)}."))
+        if not app and len(there) > 1:
+            remedy = (
+                f"{described.APPS} describes {_and(there)}; name one of them (--app NAME, or -e {described.ONLY}=NAME)."
+            )
+            raise InputError(problem(described.ONLY, "", remedy))
+        self._app = app or there[0]
+        stop_at(rules.check_name(self._app))
+        return self._app
+
+    def _checked(self, app: str) -> tuple[Inputs, Site]:
+        """Return the inputs of an app from the variables, and its site."""
+        self._app = app
+        inputs = self._inputs(app)
+        stop_at(rules.check(inputs))
+        site = Site.of(inputs)
+        stop_at(rules.check_site(inputs, site))
+        if site.certificate and site.certificate.given:
+            stop_at(_examine(inputs, site.certificate))
+        return inputs, site
+
+    def _check_all(self, apps: Iterable[str]) -> None:
+        """Stop at what the control node can tell of these apps."""
+        for app in apps:
+            self._code(self._checked(app)[0])
+
+    def _recalled(self, app: str, purpose: str) -> tuple[Inputs, Site, bool]:
+        """Return the inputs and the site of an app on the host, and whether its last deploy has recorded them there."""
+        self._app = app
+        there = self._on_host("recall", {"app": app, "run": to_dict(self._run)})
+        mine = app in self._described()
+        if not mine and not there["there"]:
+            has = f"this host has {_and(there['apps'])}." if there["apps"] else "no app has been deployed to this host."
+            raise InputError(problem(described.ONLY, app, has))
+        inputs = self._of_the_record(app, there["inputs"], mine) if there["inputs"] else None
+        if inputs:
+            stop_at(rules.check_numbers(inputs))
+            return inputs, Site.of(inputs), True
+        if mine:
+            inputs = self._inputs(app)
+            stop_at(rules.check(inputs, code=False))
+            site = Site.of(inputs)
+            stop_at(rules.check_site(inputs, site))
+            if purpose == "rollback":
+                stop_at(rules.check_names(inputs, there["names"]))
+            return inputs, site, False
+        if purpose != "remove":
+            remedy = f"an older version has deployed it, and recorded no inputs; describe it in {described.APPS}."
+            raise InputError(problem(described.ONLY, app, remedy))
+        inputs = self._of_the_record(app, {"user": there["user"]} if there["user"] else {}, mine)
+        assert inputs, "defaults can be read"
+        stop_at(rules.check_numbers(inputs))
+        return inputs, Site.of(inputs), False
+
+    def _of_the_record(self, app: str, record: Mapping[str, Any], mine: bool) -> Inputs | None:
+        """Return the inputs of an app that has been deployed with these, None if they make no sense.
+
+        :param mine: whether the variables describe this app
+        """
+        variables = described.variables_of(app, self._variables, self._given)
+        values = {name: _usual(option["default"]) for name, option in self._spec.items()}
+        values |= {f"{PREFIX}{name}": value for name, value in record.items()}
+        try:
+            Site.of(self._typed({**variables, **values, f"{PREFIX}app": app}))
+        except (InputError, ValueError, LookupError):  # a person has edited the file, or a disk was full
+            return None
+        of_this_run = [f"{PREFIX}{name}" for name in rules.OF_A_ROLLBACK]
+        values |= {name: variables[name] for name in of_this_run if mine or name in self._given}
+        return self._typed({**variables, **values, f"{PREFIX}app": app})
+
+    def _inputs(self, app: str) -> Inputs:
+        """Return an app's inputs from the variables."""
+        return self._typed(described.variables_of(app, self._variables, self._given))
+
+    def _value(self, name: str, variables: Mapping[str, Any]) -> Any:
+        try:
+            return self._templar.copy_with_new_env(available_variables=variables).template(variables[name])
+        except AnsibleError as error:
+            raise InputError(f"{name} cannot be templated: {error}") from None
+
+    def _typed(self, variables: Mapping[str, Any]) -> Inputs:
+        spec = {name: option for name, option in self._spec.items() if name not in (described.APPS, described.ONLY)}
+        values = {name: self._value(name, variables) for name in spec}
         empty = [name for name, value in values.items() if value is None]
         stop_at(problem(name, None, "give it a value, or leave it out for its default.") for name in empty)
         # A module gets the raw value, so -e name='{...}' would give it a string of JSON instead of a mapping.
@@ -162,7 +279,11 @@ class ActionModule(ActionBase):
             name: {key: option[key] for key in ("type", "elements") if key in option} for name, option in spec.items()
         }
         checked = ArgumentSpecValidator(types).validate(values)
-        stop_at(checked.error_messages)
+        if checked.error_messages:
+            wrong = [
+                n for n, v in values.items() if ArgumentSpecValidator({n: types[n]}).validate({n: v}).error_messages
+            ]
+            stop_at(rules.wrong_type(name, values[name], **types[name]) for name in wrong)
         variables = checked.validated_parameters
         stop_at(
             problem(
@@ -175,9 +296,9 @@ class ActionModule(ActionBase):
         )
         return Inputs.of(variables)
 
-    def _code(self, inputs: Inputs, task_vars: Mapping[str, Any]) -> tuple[Code, Findings, str, list[str]]:
+    def _code(self, inputs: Inputs) -> tuple[Code, Findings, str, list[str]]:
         """Return the app's code, the files in its folder, the text that decides its packages, and warnings."""
-        folder = self._folder(inputs, task_vars)
+        folder = self._folder(inputs)
         # One scan for all hosts of this task: they get the same code, even if the folder changes meanwhile.
         scan = source.scan_once(folder, C.DEFAULT_LOCAL_TMP, self._task._uuid, inputs.exclude)
         seen = source.load(scan)
@@ -185,13 +306,13 @@ class ActionModule(ActionBase):
         requirements = source.requirements(folder, seen.files)
         return Code(folder, scan, seen.revision), seen.files, requirements, seen.doubts
 
-    def _folder(self, inputs: Inputs, task_vars: Mapping[str, Any]) -> str:
+    def _folder(self, inputs: Inputs) -> str:
         if inputs.repo:
             top = source.checkout(inputs.repo, inputs.version, C.DEFAULT_LOCAL_TMP, inputs.src, inputs.exclude)
             folder = os.path.normpath(os.path.join(top, inputs.src))
             remedy = f"{inputs.version} of websockets_repo has no such folder."
         else:
-            folder = os.path.normpath(os.path.join(task_vars["playbook_dir"], os.path.expanduser(inputs.src)))
+            folder = os.path.normpath(os.path.join(self._variables["playbook_dir"], os.path.expanduser(inputs.src)))
             remedy = f"there is no folder {folder} on the control node."
         if not os.path.isdir(folder):
             raise InputError(problem("websockets_src", inputs.src, remedy))
@@ -210,9 +331,7 @@ class ActionModule(ActionBase):
         }
         arguments = {"files": files, "site": to_dict(made.site)}
         found = self._execute_module("websockets.deploy.examine", arguments, task_vars=task_vars)
-        if problems := found.get("problems"):
-            self._execute_module("websockets.deploy.unlock", {"run": to_dict(made.run)}, task_vars=task_vars)
-            stop_at(problems)
+        stop_at(found.get("problems", []))
 
     def _renderer(self, made: Plan, task_vars: Mapping[str, Any]) -> Callable[[str], str]:
         """Return a function that renders a template of the role for this plan."""
@@ -243,14 +362,10 @@ class ActionModule(ActionBase):
             if made.host.init in file.init and differs(file)
         ]
 
+    # What the host says
+
     def _observe(
-        self,
-        inputs: Inputs,
-        site: Site,
-        task_vars: Mapping[str, Any],
-        platforms: dict[str, Any],
-        run: Run,
-        probe: dict[str, Any],
+        self, inputs: Inputs, site: Site, platforms: dict[str, Any], probe: dict[str, Any], recorded: bool
     ) -> Host:
         arguments = {
             "app": inputs.app,
@@ -262,17 +377,32 @@ class ActionModule(ActionBase):
             "platforms": platforms,
             "keep_releases": inputs.keep_releases,
             "probe": probe,
-            "headers": inputs.gate_headers,
-            "run": to_dict(run),
+            "run": to_dict(self._run),
+            **({} if recorded else {"headers": inputs.gate_headers}),
         }
-        found = self._execute_module("websockets.deploy.observe", arguments, task_vars=task_vars)
+        return from_dict(Host, self._on_host("observe", arguments)["host"])
+
+    def _on_host(self, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Run a module that takes the host's lock for this run."""
+        name = f"websockets.deploy.{module}"
+        found: dict[str, Any] = self._execute_module(name, arguments, task_vars=self._variables)
         holder = from_dict(Run, found["holder"]) if found.get("holder") else None
         if holder and _has_ended(holder):
-            arguments["ended"] = holder.id
-            found = self._execute_module("websockets.deploy.observe", arguments, task_vars=task_vars)
-        if "host" not in found:
-            raise AnsibleActionFail(found.get("msg") or f"The module observe has failed. {found.get('exception', '')}")
-        return from_dict(Host, found["host"])
+            arguments = {**arguments, "ended": holder.id}
+            found = self._execute_module(name, arguments, task_vars=self._variables)
+        if found.get("failed") or found.get("holder"):
+            raise AnsibleActionFail(found.get("msg") or f"The module {module} has failed. {found.get('exception', '')}")
+        self._begun = True
+        return found
+
+
+def _usual(default: Any) -> Any:
+    """Return the value of an input that nobody has set, from the argument specs."""
+    return trust_as_template(default) if isinstance(default, str) else default
+
+
+def _and(names: Iterable[str]) -> str:
+    return " and ".join(names)
 
 
 def _with_packages(platforms: Mapping[str, Any], site: Site) -> dict[str, Any]:
@@ -324,9 +454,9 @@ def _has_ended(holder: Run) -> bool:
 
 
 def _load_spec(role: str) -> dict[str, dict[str, Any]]:
-    options = yaml_load(_read(os.path.join(role, "meta", "argument_specs.yml")))["argument_specs"]["main"]["options"]
+    options = yaml_load(_read(os.path.join(role, "meta", "argument_specs.yml")))["argument_specs"]["deploy"]["options"]
     return {
-        name: {key: value for key, value in option.items() if key in ("type", "elements", "choices")}
+        name: {key: value for key, value in option.items() if key in ("type", "elements", "choices", "default")}
         for name, option in options.items()
     }
 

@@ -55,6 +55,11 @@ def pip_log(app: str) -> str:
     return f"{LOG}/{app}/pip.log"
 
 
+def inputs_record(app: str) -> str:
+    """Return the file in which a cut-over records the inputs of an app, as JSON. Only root may read it."""
+    return f"{app_base(app)}/inputs.json"
+
+
 def site_file(app: str) -> str:
     """Return nginx's file with the site of an app."""
     return f"{NGINX}/conf.d/websockets-{app}.conf"

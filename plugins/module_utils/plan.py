@@ -49,6 +49,7 @@ class Plan:
 
     :param purpose: one of :data:`PURPOSES`
     :param inputs: the inputs that a result may have
+    :param recorded: whether they are those that the app's last deploy has recorded on the host
     :param code: None for a rollback or a removal
     :param called: the release's id, with its git revision if that is known
     :param group: primary group of the app's user
@@ -72,6 +73,7 @@ class Plan:
     placeholders: dict[str, str]
     sandboxed: dict[str, bool]
     tmpfiles: str
+    recorded: bool = False
     called: str = ""
     sandbox_says: str = ""
     host_files: list[dict[str, Any]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The sites that this role has made on this host. Each is recorded as JSON in the app's folder."""
+"""What cut-overs have recorded on this host as JSON, in each app's folder: its site, and its inputs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import glob
 import hashlib
 import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from . import legacy, paths
 from .inputs import APP_NAME
@@ -47,12 +49,45 @@ def write(site: Site, text: str) -> None:
 
     :param text: the text of its file
     """
-    record = json.dumps({**to_dict(site), "digest": _digest(text)}, indent=1, sort_keys=True)
-    path = paths.site_record(site.app)
-    if _read(path) == record:
+    _write(paths.site_record(site.app), {**to_dict(site), "digest": _digest(text)})
+
+
+def inputs_of(app: str) -> dict[str, Any]:
+    """Return the inputs of an app's last deploy, empty if an older version has deployed it, which recorded none."""
+    try:
+        found = load(paths.inputs_record(app))
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(found, dict) and isinstance(found.get("gate_headers"), dict)
+    return found if whole else {}
+
+
+def fill_headers(module: Any, app: str) -> None:
+    """Give a module the recorded headers of the gate, which may be secret, if its parameter ``headers`` has none."""
+    if module.params["headers"] is None:
+        headers = inputs_of(app).get("gate_headers", {})
+        module.no_log_values.update(map(str, headers.values()))
+        module.params["headers"] = headers
+
+
+def write_inputs(site: Site, inputs: Mapping[str, Any], gate_headers: Mapping[str, Any]) -> None:
+    """Record the inputs that an app's later rollback, restart and removal need.
+
+    :param inputs: those that a result may have
+    """
+    record = {**inputs, "gate_headers": gate_headers}
+    if site.certificate and site.certificate.mode == "files":
+        # By their paths on the host, also where the inputs have their texts.
+        record |= {"tls_certificate": site.certificate.path, "tls_key": site.certificate.key}
+    _write(paths.inputs_record(site.app), record, mode=0o600)
+
+
+def _write(path: str, record: Mapping[str, Any], mode: int = 0o644) -> None:
+    text = json.dumps(record, indent=1, sort_keys=True)
+    if _read(path) == text:
         return
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        file.write(record)
+    with open(f"{path}.new", "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        file.write(text)
     os.rename(f"{path}.new", path)
 
 

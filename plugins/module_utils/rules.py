@@ -14,7 +14,7 @@ from typing import Any
 
 from . import sizing
 from .host import Host
-from .inputs import APP_NAME, PREFIX, SECRET, InputError, Inputs, problem
+from .inputs import APP_NAME, HIDDEN, PREFIX, SECRET, InputError, Inputs, problem
 from .release import MOST_PROCESSES, Release
 from .site import (
     DEFAULT_PORTS,
@@ -77,6 +77,12 @@ RANGES = {
 }
 
 
+# Inputs of a rollback or a removal itself. All others are those of the app's last deploy.
+OF_A_ROLLBACK = ("gate_timeout", "drain_timeout", "drain_interval", "keep_releases", "rollback_to")
+# {type in the argument specs: what to write}
+_TYPES = {"int": "a whole number", "bool": "true or false", "str": "a string", "list": "a list", "dict": "a mapping"}
+
+
 class _Problems(list[str]):
     """A list of messages; :meth:`add` makes a message from an input's name without its prefix."""
 
@@ -88,17 +94,51 @@ class _Problems(list[str]):
         self.append(problem(PREFIX + name, getattr(self._inputs, name) if value is None else value, remedy))
 
 
-def check(inputs: Inputs) -> list[str]:
-    """Return a message for each problem that an input has by itself."""
+def wrong_type(variable: str, value: object, type: str, elements: str = "") -> str:
+    """Return the message for an input of another type than the argument specs say."""
+    name = variable.removeprefix(PREFIX)
+    low, high = RANGES.get(name, (None, None))
+    what = _TYPES[type] + (f" of {low} to {high}" if high else " of strings" if elements else "")
+    return problem(variable, SECRET if name in HIDDEN else value, f"use {what}.")
+
+
+def check_name(app: str) -> list[str]:
+    """Return a message if no app can have this name."""
+    remedy = "use lower-case letters, digits, - and _, starting with a letter."
+    return [] if APP_NAME.fullmatch(app) else [problem(f"{PREFIX}app", app, remedy)]
+
+
+def check_numbers(inputs: Inputs) -> list[str]:
+    """Return a message for each number that is too small or too large."""
     problems = _Problems(inputs)
-    _check_app(inputs, problems)
     for name, (low, high) in RANGES.items():
         if not low <= getattr(inputs, name) <= high:
             problems.add(name, f"use {low} to {high}.")
+    return problems
+
+
+def check_names(inputs: Inputs, names: Collection[str]) -> list[str]:
+    """Return a problem if nginx serves the app by other host names than the inputs have, given these names."""
+    problems = _Problems(inputs)
+    if names and set(names) != {name.lower() for name in inputs.server_name}:
+        remedy = f"a rollback leaves nginx's site as it is, and that of {inputs.app} has {', '.join(names)}"
+        problems.add("server_name", f"{remedy}; give the variables of its last deploy, or deploy it once more.")
+    return problems
+
+
+def check(inputs: Inputs, code: bool = True) -> list[str]:
+    """Return a message for each problem that an input has by itself.
+
+    :param code: whether the app's code is needed
+    """
+    problems = _Problems(inputs)
+    _check_app(inputs, problems)
+    problems += check_numbers(inputs)
     if inputs.ping_interval >= inputs.proxy_timeout:
         remedy = f"use more than websockets_ping_interval ({inputs.ping_interval})."
         problems.add("proxy_timeout", f"nginx would cut idle clients between two pings; {remedy}")
-    _check_code(inputs, problems)
+    if code:
+        _check_code(inputs, problems)
     _check_command(inputs, problems)
     _check_environment(inputs, problems, "environment")
     _check_environment(inputs, problems, "secrets")
@@ -132,8 +172,7 @@ def warnings(inputs: Inputs) -> list[str]:
 
 
 def _check_app(inputs: Inputs, problems: _Problems) -> None:
-    if not APP_NAME.fullmatch(inputs.app):
-        problems.add("app", "use lower-case letters, digits, - and _, starting with a letter.")
+    problems += check_name(inputs.app)
     if not _USER.fullmatch(inputs.user):
         remedy = "use a user name of at most 32 lower-case letters, digits, - and _, starting with a letter."
         problems.add("user", remedy)
@@ -543,17 +582,19 @@ def go_back(inputs: Inputs, host: Host) -> Release:
     target = inputs.rollback_to or (releases[live].previous if live in releases else None)
     if target in there:
         return releases[target].release
-    can = (
-        f"it can go back to {', '.join(called(host, id) for id in there)}."
-        if there
-        else "there is no other release on this host."
-    )
-    if not target and live not in releases:
-        why = f"the record of {live}, which is live, cannot be read, so name the release to go back to; {can}"
+    named = [called(host, id) for id in there]
+    others = f"it can go back to {', '.join(named)}." if there else "there is no other release on this host."
+    now = called(host, live)
+    if target == live:
+        why = f"that release is live already; {others}"
+    elif inputs.rollback_to:
+        why = f"{target} is not on this host or has never been live; {others}"
+    elif live not in releases:
+        why = f"the record of {live}, which is live, cannot be read, so name the release to go back to; {others}"
+    elif not there:
+        why = f"{now} is the only release of {app} that has been live on this host; there is nothing to go back to."
     elif not target:
-        why = f"{called(host, live)} is the first release of {app}, there is nothing to go back to; {can}"
-    elif target == live:
-        why = f"that release is live already; {can}"
+        why = f"{now} is the first release of {app}, so there is none before it; for a later one, name {' or '.join(named)}."
     else:
-        why = f"{target} is not on this host or has never been live; {can}"
+        why = f"{target}, which was live before, is not on this host any more; name {' or '.join(named)}."
     raise InputError(problem("websockets_rollback_to", inputs.rollback_to, why))

@@ -78,10 +78,16 @@ options:
     type: list
     elements: str
     required: true
-  headers:
-    description: Further headers of the proof's handshake. They may hold secrets.
+  inputs:
+    description:
+      - The inputs to record for a later rollback or removal, as the action M(websockets.deploy.plan) returns them.
+      - Without this option nothing is recorded, as in a rollback, which uses the record.
     type: dict
-    required: true
+  headers:
+    description:
+      - Further headers of the proof's handshake. They may hold secrets.
+      - Without this option they are those that the app's last deploy has recorded.
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -268,6 +274,8 @@ class CutOver:
                 f" nginx's files and the live link are as before, and {releases.still_serves(self.release.app)}. {error}"
             )
         recorded.write(self.site, given["files"][self.site.file])
+        if given["inputs"] is not None:
+            recorded.write_inputs(self.site, given["inputs"], given["headers"])
         if self.swap:
             releases.went_live(self.release, None if given["rollback"] else self.old)
         return reloaded, seconds
@@ -323,10 +331,12 @@ def main() -> None:
             "worker_connections": {"type": "int", "required": True},
             "probe": {"type": "dict", "required": True},
             "proof_sources": {"type": "list", "elements": "str", "required": True},
-            "headers": {"type": "dict", "required": True, "no_log": True},
+            "inputs": {"type": "dict"},
+            "headers": {"type": "dict", "no_log": True},
         },
         supports_check_mode=True,
     )
+    recorded.fill_headers(module, module.params["release"]["app"])
     with lock.hold(module):
         cut_over(module)
 

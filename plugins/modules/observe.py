@@ -62,9 +62,10 @@ options:
     type: dict
     required: true
   headers:
-    description: Further headers of the handshake. They may hold secrets.
+    description:
+      - Further headers of the handshake. They may hold secrets.
+      - Without this option they are those that the app's last deploy has recorded.
     type: dict
-    required: true
   run:
     description:
       - This run of C(ansible-playbook). C(id) tells it from all others, C(who) names its user and host.
@@ -227,12 +228,13 @@ def main() -> None:
             "platforms": {"type": "dict", "required": True},
             "keep_releases": {"type": "int", "required": True},
             "probe": {"type": "dict", "required": True},
-            "headers": {"type": "dict", "required": True, "no_log": True},
+            "headers": {"type": "dict", "no_log": True},
             "run": {"type": "dict", "required": True},
             "ended": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
+    recorded.fill_headers(module, module.params["app"])
     if module.check_mode:
         module.exit_json(changed=False, host=readable(to_dict(observe(module.params))))
     try:

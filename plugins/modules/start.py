@@ -46,9 +46,10 @@ options:
     type: dict
     required: true
   headers:
-    description: Further headers of the handshake. They may hold secrets.
+    description:
+      - Further headers of the handshake. They may hold secrets.
+      - Without this option they are those that the app's last deploy has recorded.
     type: dict
-    required: true
   restart:
     description: Whether to restart the processes of the live release, and to give the host's lock back after that.
     type: bool
@@ -83,7 +84,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import handshake, lock, processes
+from ..module_utils import handshake, lock, processes, recorded
 from ..module_utils import release as releases
 from ..module_utils.probe import Probe
 from ..module_utils.record import from_dict
@@ -281,7 +282,7 @@ def main() -> None:
             "run": {"type": "dict", "required": True},
             "minfds": {"type": "int", "required": True},
             "probe": {"type": "dict", "required": True},
-            "headers": {"type": "dict", "required": True, "no_log": True},
+            "headers": {"type": "dict", "no_log": True},
             "restart": {"type": "bool", "default": False},
             "interval": {"type": "int", "default": 0},
         },
@@ -290,6 +291,7 @@ def main() -> None:
     release = from_dict(Release, module.params["release"])
     if module.check_mode:
         module.exit_json(changed=module.params["restart"] or not os.path.lexists(release.program_file))
+    recorded.fill_headers(module, release.app)
     with lock.hold(module):
         start_and_gate(module, release, from_dict(Probe, module.params["probe"]), module.params["headers"])
 

@@ -23,7 +23,11 @@ attributes:
   platform:
     support: full
     platforms: debian
-options: {}
+options:
+  only:
+    description: Name of the one app to look at. Empty, the module looks at all apps.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -106,6 +110,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import nginx, paths, recorded, tls, unix
 from ..module_utils import release as releases
+from ..module_utils.inputs import problem
 from ..module_utils.record import from_dict, readable, to_dict
 from ..module_utils.release import Release, Revision, Stored
 from ..module_utils.supervisor import Supervisor, SupervisorError
@@ -235,9 +240,13 @@ def uptime(seconds: int) -> str:
 
 
 def main() -> None:
-    module = AnsibleModule({}, supports_check_mode=True)
+    module = AnsibleModule({"only": {"type": "str", "default": ""}}, supports_check_mode=True)
+    there, only = releases.apps(), module.params["only"]
+    if only and only not in there:
+        has = f"this host has {' and '.join(there)}." if there else "no app has been deployed to this host."
+        module.fail_json(msg=problem("websockets_only", only, has))
     try:
-        apps = [status(app, Supervisor()) for app in releases.apps()]
+        apps = [status(app, Supervisor()) for app in there if app == (only or app)]
     except SupervisorError as error:
         module.fail_json(msg=str(error))
     workers = nginx.old_workers()
