@@ -10,7 +10,8 @@ HELD = 400
 
 
 @pytest.fixture(scope="module")
-def restarted(load, play, echo):
+def restarted(load, play, deploy, version, echo):
+    assert deploy(**version("restarted")).returncode == 0
     before, release = echo.pids(), echo.release
     with load("restart", held=HELD) as report:
         run = play("restart")
