@@ -533,7 +533,7 @@ def coming(port):
                 seen.failed.append(error)
             seen.served += 1
 
-    threads = [threading.Thread(target=come) for _ in range(2)]
+    threads = [threading.Thread(target=come) for _ in range(6)]
 
     @contextlib.contextmanager
     def clients():
@@ -564,7 +564,8 @@ def pids(made):
 
 
 def test_a_restart_under_load_fails_no_handshake_and_tells_every_client(started, cut_over, restart, coming, port):
-    made = started(1, numprocs=3)
+    # All clients come from one address.
+    made = started(1, numprocs=3, handshakes_per_address=100000)
     cut_over(made)
     before = pids(made)
     with contextlib.ExitStack() as stack:
