@@ -245,6 +245,14 @@ def test_what_others_have_at_an_address(etc, text, seen, recorded_too):
     assert at_address("yours", "8080") == {**PLAIN, "options": True, "default": True}
 
 
+def test_the_server_by_which_a_release_proves_itself_is_nobodys_site(etc):
+    planned = plan(app="mine", listen="8080", tls="none")
+    Path(planned["release"]["next_file"]).write_text(render("next.conf.j2", planned))
+    assert recorded.sites() == {}
+    assert at_address("yours", "8080") == NOTHING
+    assert neighbours.work("nginx") == []
+
+
 def test_a_site_that_a_person_has_edited_is_read_again(etc):
     put(etc, True, app="mine", listen="8080", tls="none")
     site = Path(paths.site_file("mine"))
