@@ -1,8 +1,11 @@
 """nginx tests a copy of its configuration; the role changes nginx.conf without losing anything in it."""
 
+import grp
 import os
+import pwd
 import re
 import stat
+from pathlib import Path
 
 import pytest
 from ansible_collections.websockets.deploy.plugins.module_utils import nginx, paths
@@ -192,3 +195,27 @@ def test_tune_sets_when_old_workers_end_and_takes_it_back(nginx_folder):
 )
 def test_tune(text, expected):
     assert nginx.tune(text, 500, 600) == expected
+
+
+# The user that connects to the processes
+
+USERS = {
+    "Debian's own": ("user www-data;\nworker_processes auto;\n", ("www-data", "www-data")),
+    "with a group": ("# user root;\n  user  www-data   daemon ;\n", ("www-data", "daemon")),
+    "none": ("worker_processes auto;\n", ("nobody", "nogroup")),
+}
+
+
+@pytest.mark.parametrize(("text", "names"), USERS.values(), ids=USERS)
+def test_nginxs_user_is_known(text, names):
+    Path(paths.NGINX_MAIN).write_text(text)
+    found = nginx.account()
+    assert (found.user, grp.getgrgid(found.gid).gr_name) == names
+    assert found.uid == pwd.getpwnam(names[0]).pw_uid
+    assert found.gid in found.groups
+
+
+def test_a_host_without_nginx_has_no_user_of_nginxs():
+    assert nginx.account() is None
+    Path(paths.NGINX_MAIN).write_text("user nobody-yet;\n")  # nginx does not start so
+    assert nginx.account() is None
