@@ -55,7 +55,7 @@ def fates(load, deploy, version, echo, left_over):
 
     def fate(kind):
         edits, _ = KINDS[kind]
-        run = deploy(**version(kind, *edits), websockets_gate_timeout=4)
+        run = deploy(**version(kind, *edits), websockets_gate_timeout=10)
         return types.SimpleNamespace(run=run, live=echo.release, pids=echo.pids(), left=left_over())
 
     deploy(**version("sound"))
