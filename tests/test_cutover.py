@@ -128,6 +128,21 @@ def test_a_second_time_changes_nothing(started, cut_over, running_nginx, nginx_f
     assert (configuration(nginx_folder), workers(running_nginx)) == (files, processes)
 
 
+def test_a_host_configuration_that_is_not_utf8_keeps_its_bytes(started, cut_over, nginx_folder, port):
+    made, main = started(1), Path(paths.NGINX_MAIN)
+    main.write_bytes(
+        comment := b"# caf\xe9\n" + main.read_bytes().replace(b"worker_connections", b"# \xff\nworker_connections")
+    )
+    done = cut_over(made)
+    assert r"# caf\xe9" in done["diff"][0]["before"]
+    through(port)
+    lines = main.read_bytes().splitlines()
+    assert [line for line in lines if not line.isascii()] == [
+        line for line in comment.splitlines() if not line.isascii()
+    ]
+    assert cut_over(made)["changed"] is False
+
+
 @pytest.mark.parametrize("last", [False, True])
 def test_the_last_step_of_a_run_ends_it(started, cut_over, last):
     cut_over(started(1), last=last)

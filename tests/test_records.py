@@ -114,7 +114,9 @@ def test_whatever_a_record_has_the_other_releases_are_found(host, text):
     if TWO in found:
         assert release.unneeded("echo", 5)[0] == []
         return
-    with pytest.raises(inputs.InputError, match=f"{TWO} is not on this host .* it can go back to {ONE}"):
+    with pytest.raises(
+        inputs.InputError, match=f"{TWO}, which was live before, is not on this host any more; name {ONE}"
+    ):
         plan({"live": THREE, "releases": there}, "rollback")
     assert release.prune("echo", 5) == [TWO]
     assert sorted(os.listdir(f"{paths.app_base('echo')}/releases")) == [ONE, THREE]

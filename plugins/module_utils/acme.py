@@ -67,7 +67,12 @@ def forget(app: str) -> None:
 def _certbot(arguments: list[str]) -> None:
     try:
         done = subprocess.run(
-            ["certbot", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            ["certbot", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
     except OSError as error:
         raise AcmeError(f"certbot cannot be started: {error.strerror}") from None

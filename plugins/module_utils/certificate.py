@@ -10,6 +10,7 @@ from typing import Any
 from . import acme, handshake, nginx, paths, recorded, tls
 from . import release as releases
 from .probe import Probe
+from .record import readable
 from .site import Certificate, Site
 from .tls import Validity
 
@@ -129,4 +130,5 @@ def diff(path: str, before: str | None, after: str | None) -> Mapping[str, str]:
         before, after = "", "(a private key)\n"
     elif before is None and after:
         after = f"(a new file of {len(after.splitlines())} lines)\n"
-    return {"before_header": path, "after_header": path, "before": before or "", "after": after or ""}
+    texts = {"before": readable(before or ""), "after": readable(after or "")}
+    return {"before_header": path, "after_header": path, **texts}

@@ -20,6 +20,9 @@ from .unix import Account
 Texts = dict[str, str | None]
 """{path: text, None if the file does not exist}"""
 
+# A comment in the host's own configuration may be in any encoding; its bytes stay as they are.
+_AS_BYTES = "surrogateescape"
+
 
 class NginxError(Exception):
     """nginx refused a configuration; the message is nginx's."""
@@ -65,7 +68,7 @@ def _raise(text: str, directive: str, number: int) -> str | None:
 def read(path: str) -> str | None:
     """Return a file's text, or None if it does not exist."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors=_AS_BYTES) as file:
             return file.read()
     except FileNotFoundError:
         return None
@@ -112,14 +115,13 @@ def test(files: Mapping[str, str | None], to_come: Mapping[str, str] | None = No
                 os.unlink(place)
             else:
                 os.makedirs(os.path.dirname(place), exist_ok=True)
-                with open(place, "w", encoding="utf-8") as file:
+                with open(place, "w", encoding="utf-8", errors=_AS_BYTES) as file:
                     file.write(text)
         for parent, _folders, names in os.walk(copy):
             for name in names:
                 _point_at(os.path.join(parent, name), places)
-        result = subprocess.run(
-            ["nginx", "-t", "-c", os.path.join(copy, "nginx.conf")], capture_output=True, text=True, check=False
-        )
+        command = ["nginx", "-t", "-c", os.path.join(copy, "nginx.conf")]
+        result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     words = result.stderr.replace(copy, paths.NGINX).strip()
     if result.returncode != 0:
         raise NginxError(words)
@@ -149,7 +151,7 @@ def write(files: Mapping[str, str | None]) -> None:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 # nginx includes *.conf, so it never reads this name.
                 handle, beside[path] = tempfile.mkstemp(prefix=".websockets-", dir=os.path.dirname(path))
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                with os.fdopen(handle, "w", encoding="utf-8", errors=_AS_BYTES) as file:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
@@ -172,7 +174,7 @@ def reload(timeout: float = 15.0) -> None:
     :raises NginxError: if nginx refuses, or old workers still take connections after that time
     """
     old = _workers()
-    result = subprocess.run(["nginx", "-s", "reload"], capture_output=True, text=True, check=False)
+    result = subprocess.run(["nginx", "-s", "reload"], capture_output=True, text=True, errors="replace", check=False)
     if result.returncode != 0:
         raise NginxError(result.stderr.strip())
     deadline = time.monotonic() + timeout

@@ -21,7 +21,7 @@ def units(acme: bool) -> Units:
     names = [*sandbox.SERVICES, *(["certbot.timer"] if acme else [])]
     properties = "Id,ActiveState,ActiveEnterTimestamp,UnitFileState,NeedDaemonReload,MainPID"
     asked = ["systemctl", "show", "--timestamp=unix", f"--property={properties}", *names]
-    shown = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    shown = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False).stdout
     found = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.strip().split("\n\n") if unit]
     return {name: {} for name in names} | {unit["Id"].removesuffix(".service"): unit for unit in found}
 

@@ -63,7 +63,9 @@ def python_version(path: str) -> str:
     """Return the interpreter's version, such as ``3.13``; empty if there is none at this path, or it is older than 3.9."""
     code = "import sys; print('%d.%d' % sys.version_info[:2] if sys.version_info >= (3, 9) else '')"
     try:
-        return subprocess.run([path, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            [path, "-c", code], capture_output=True, text=True, errors="replace", check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 
@@ -73,7 +75,7 @@ def missing(packages: Iterable[str]) -> list[str]:
     alternatives = [package.split(" | ") for package in packages]
     query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"]
     query += [name for names in alternatives for name in names]
-    shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    shown = subprocess.run(query, capture_output=True, text=True, errors="replace", check=False).stdout
     installed = {line.split()[0] for line in shown.splitlines() if line.endswith(" installed")}
     return [names[0] for names in alternatives if installed.isdisjoint(names)]
 

@@ -190,7 +190,7 @@ def make(names: Sequence[str], days: int = 365) -> tuple[str, str]:
         curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
         command = ["openssl", "req", "-x509", "-config", request, *curve, "-noenc", "-keyout", key, "-days", str(days)]
         try:
-            made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            made = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True).stdout
         except (OSError, subprocess.CalledProcessError) as error:
             words = getattr(error, "stderr", "") or str(error)
             raise CertificateError("certificate", f"openssl cannot make a certificate: {words.strip()}") from None
