@@ -18,6 +18,7 @@ from ansible_collections.websockets.deploy.plugins.module_utils import (
     handshake,
     nginx,
     paths,
+    recorded,
     release,
     supervisor,
     unix,
@@ -431,13 +432,19 @@ def test_a_host_of_an_older_version_gets_its_server_with_the_next_release(
     made = started(1)
     cut_over(made)
     following = Path(made["release"]["next_file"])
-    following.unlink()  # as an older version has left it
+    following.unlink()  # as an older version has left it, and its site
+    site = Path(paths.site_file("echo"))
+    whole = site.read_text()
+    site.write_text(whole.replace('        proxy_set_header X-Forwarded-Port "";\n', ""))
+    assert site.read_text() != whole
     nginx.reload()
     before = configuration(nginx_folder)
     assert cut_over(made)["changed"] is False
     assert configuration(nginx_folder) == before
+    assert recorded.site_of("echo").app == "echo"
     assert cut_over(started(2))["changed"] is True
     assert following.exists()
+    assert site.read_text() == whole
 
 
 def test_a_first_release_that_fails_its_proof_leaves_nothing(started, cut_over, nginx_folder):

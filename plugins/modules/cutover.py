@@ -125,6 +125,7 @@ would:
 """
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -164,6 +165,12 @@ def conflict(words: str, host: str) -> str:
     return next((line for line in words.splitlines() if f'conflicting server name "{host}"' in line), "")
 
 
+# Lines that the site of an earlier version of the role lacks.
+_LATER = re.compile(
+    r'^ +proxy_set_header X-Forwarded-Port "";\n(?:(?: +proxy_set_header X-Forwarded-(?:Proto|Host) "";\n){2}'
+    r' +proxy_set_header Forwarded "";\n)?',
+    re.M,
+)
 # By this header nginx's server for the next release knows which process is asked.
 PROCESS = "X-Websockets-Process"
 
@@ -192,10 +199,14 @@ class CutOver:
         if main is not None:
             connections = self.module.params["worker_connections"]
             wanted = {paths.NGINX_MAIN: nginx.tune(main, connections, connections, self.shutdown()), **wanted}
-        if not self.swap and not os.path.exists(self.release.next_file):
-            # It comes with the first release that needs it: a newer version of the role alone changes nothing.
-            del wanted[self.release.next_file]
         there = {path: nginx.read(path) for path in wanted}
+        if not self.swap:
+            # Both come with the next release: a newer version of the role alone changes nothing.
+            if there[self.release.next_file] is None:
+                del wanted[self.release.next_file]
+            if there[self.site.file] == _LATER.sub("", wanted[self.site.file]):
+                wanted[self.site.file] = there[self.site.file]
+        self.text = wanted[self.site.file]
         self.files = {path: text for path, text in wanted.items() if there[path] != text}
         self.before = {path: there[path] for path in self.files}
         self.due = certificate.due(self.site)
@@ -273,7 +284,7 @@ class CutOver:
                 f"Release {self.release.id} does not answer through nginx at {':'.join(map(str, at))};"
                 f" nginx's files and the live link are as before, and {releases.still_serves(self.release.app)}. {error}"
             )
-        recorded.write(self.site, given["files"][self.site.file])
+        recorded.write(self.site, self.text)
         if given["inputs"] is not None:
             recorded.write_inputs(self.site, given["inputs"], given["headers"])
         if self.swap:

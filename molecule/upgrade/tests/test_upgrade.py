@@ -70,9 +70,9 @@ def older(hosts):
 def state(host):
     """Return the processes with their starts, and each file with its times and digest: what an upgrade leaves alone.
 
-    An app's ``site.json`` may be new: it is where the role notes what it has written into nginx's site.
+    An app's ``site.json`` and ``inputs.json`` may be new: there the role notes what it has deployed.
     """
-    apps = "$(find /srv/websockets -mindepth 2 -maxdepth 2 ! -name site.json)"
+    apps = "$(find /srv/websockets -mindepth 2 -maxdepth 2 ! -name site.json ! -name inputs.json)"
     folders = f"/etc/nginx /etc/supervisor /etc/systemd/system /etc/tmpfiles.d /etc/init.d {apps}"
     commands = {
         "processes": "ps -eo pid,lstart,args --sort=pid | grep -E '[n]ginx|[s]upervisord|[a]pp\\.py'",
