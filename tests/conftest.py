@@ -134,7 +134,9 @@ files = {host}/conf.d/*.conf
 """)
     # As on Debian, it starts with fewer file descriptors than any test asks for.
     limited = ["prlimit", "--nofile=256:", sys.executable, "-W", "ignore", "-m", "supervisor.supervisord"]
-    with subprocess.Popen([*limited, "-c", config], stdout=subprocess.DEVNULL) as process:
+    # What a service has in its environment; that of a developer may have Python's own variables.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    with subprocess.Popen([*limited, "-c", config], stdout=subprocess.DEVNULL, env=env) as process:
         try:
             supervisor.Supervisor().wait()
             yield process

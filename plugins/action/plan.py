@@ -39,8 +39,8 @@ class ActionModule(ActionBase):
     """The action ``plan``: it returns a :class:`Plan` as a dictionary, and a fact with the apps that this run deploys.
 
     ``purpose`` is ``deploy``, ``rollback`` (to a release that is on the host already), ``restart`` (of the live release) or
-    ``remove`` (all releases of the app). Only a deploy reads the app's code. ``bootstrap`` checks what a deploy can check on the control node, and the
-    host's ``os_release``: the host has no Python yet.
+    ``remove`` (all releases of the app). Only a deploy reads the app's code. ``bootstrap`` checks what a deploy can check on
+    the control node, and the host's ``os_release``: the host has no Python yet.
     """
 
     TRANSFERS_FILES = False

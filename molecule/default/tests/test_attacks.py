@@ -34,7 +34,7 @@ ATTACKS = {
     "read nginx's log": "open('/var/log/nginx/access.log').read()",
     "read the passwords": "open('/etc/shadow').read()",
     "end the other app": "load('os').kill({pid}, 15)",
-    "end supervisord": "load('os').kill(load('os').getppid(), 9)",
+    "end supervisord": "load('os').kill({supervisord}, 9)",
     "become root": "load('os').setuid(0)",
 }
 # In /proc the other app's processes are nobody's (ENOENT) in the sandbox, and cannot be read (EACCES) without.
@@ -42,7 +42,7 @@ OF_PROC = {
     "read the other app's environment": "open('/proc/{pid}/environ').read()",
     "look into the other app's memory": "open('/proc/{pid}/mem', 'rb').read(1)",
     "use the other app's descriptors": "load('os').listdir('/proc/{pid}/fd')",
-    "look into supervisord's memory": "open('/proc/%d/mem' % load('os').getppid(), 'rb').read(1)",
+    "look into supervisord's memory": "open('/proc/{supervisord}/mem', 'rb').read(1)",
 }
 TRACE = "import ctypes; raise SystemExit(ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0)"
 OF_THE_SANDBOX = {
@@ -76,9 +76,10 @@ RIGHTS = {
 
 
 @pytest.fixture
-def attempt(asgi, echo, client):
+def attempt(host, asgi, echo, client):
     """Return what becomes of an expression in a process of the app."""
     words = {"echo": echo.release, "asgi": asgi.release, "pid": next(iter(echo.pids().values()))}
+    words["supervisord"] = host.check_output("cat /run/supervisord.pid")
 
     def run(expression):
         async def talk(websocket):
