@@ -346,6 +346,15 @@ def working(made):
     return found
 
 
+def test_a_command_that_fails_after_its_own_children_is_not_in_the_background(planned, start_module):
+    # It lives longer than a second, so that Supervisor starts it again at once.
+    code = "import subprocess\nsubprocess.run(['sleep', '1.3'])\nraise SystemExit('no database')\n"
+    failed = start_module(planned(code, gate_timeout=2))
+    assert "no database" in failed["msg"]
+    assert "does not exist" in failed["msg"]
+    assert "background" not in failed["msg"]
+
+
 def test_a_helper_in_the_background_is_none_and_ends_with_its_release(planned, start_module):
     code = "import os\nif not os.fork():\n    os.setsid()\n    if os.fork(): os._exit(0)\n    os.execlp('sleep', 'sleep', '1000')\n"
     made = planned(code + SERVES, numprocs=1)

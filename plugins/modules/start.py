@@ -145,7 +145,7 @@ def see_foreground(
     :raises GateError: if it has, or if it answers and Supervisor's process has ended
     """
     patience = 5 if answers else 3  # seconds to find out what a process that has ended has left
-    ended, commands = False, dict[processes.Process, str]()
+    ended, commands, outside = False, dict[processes.Process, str](), set[processes.Process]()
     while True:
         state = supervisor.processes(release.program)[process.name]
         if not state["pid"]:
@@ -153,16 +153,15 @@ def see_foreground(
         family = processes.of(release.program, process.name, commands)
         tree = processes.descendants(state["pid"])
         again = supervisor.processes(release.program)[process.name]
-        if (state["pid"], state["start"]) == (
-            again["pid"],
-            again["start"],
-        ):  # so nothing of a later start is in the family
+        # Nothing of a later start is in the family then.
+        if (state["pid"], state["start"]) == (again["pid"], again["start"]):
             left = {one for one in family if one.pid not in tree}
+            outside |= left
             if left or not state["pid"]:
                 listening = {one for one in processes.listener(process.socket) if one.pid not in tree}
                 left = listening or (set() if state["pid"] else left)
             elif pid not in (0, state["pid"]):  # its next start may have ended them
-                left = {one for one in commands if one.pid not in tree | {pid}}
+                left = {one for one in (commands if answers else outside) if one.pid not in tree | {pid}}
             if left:
                 commands |= {one: commands.get(one) or one.command for one in left}
                 last = max(left, key=lambda one: (commands[one] != "", one.start))  # the first ones are the script's
