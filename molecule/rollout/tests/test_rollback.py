@@ -33,7 +33,10 @@ def test_app_that_is_not_there(play):
 def test_first_release(host, first, play):
     run = play("rollback", **FIRST)
     assert run.returncode != 0
-    assert f"{live(host)} is the only release of first that has been live on this host; there is nothing to go back to" in run.stdout
+    assert (
+        f"{live(host)} is the only release of first that has been live on this host; there is nothing to go back to"
+        in run.stdout
+    )
 
 
 def test_one_release_to_keep_is_the_one_to_go_back_to(host, first, play, deploy, version):
