@@ -16,14 +16,11 @@ description:
 author: The authors of this repository (!UNKNOWN)
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
+  - websockets.deploy.step
+  - websockets.deploy.step.run
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    support: full
-    platforms: debian
 options:
   app:
     description: Name of the app.
@@ -32,12 +29,6 @@ options:
   keep:
     description: Id of the release that stays. If it is empty, all releases are drained.
     type: str
-    required: true
-  run:
-    description:
-      - This run of C(ansible-playbook), as the action M(websockets.deploy.plan) returns it.
-      - The host's lock belongs to it.
-    type: dict
     required: true
   timeout:
     description: Seconds for which the clients may stay.

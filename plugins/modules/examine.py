@@ -16,14 +16,10 @@ description:
 author: The authors of this repository (!UNKNOWN)
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
+  - websockets.deploy.step
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    support: full
-    platforms: debian
 options:
   files:
     description: The texts of nginx's files, of this app and of all apps, by their paths.

@@ -16,6 +16,7 @@ author: The authors of this repository (!UNKNOWN)
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
   - ansible.builtin.action_common_attributes.flow
+  - websockets.deploy.step
 attributes:
   action:
     support: full
@@ -23,13 +24,8 @@ attributes:
     support: none
   bypass_host_loop:
     support: none
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    support: full
-    platforms: debian
 options:
   app:
     description: Name of the app; if it is empty, all apps of the host.

@@ -15,14 +15,10 @@ description:
 author: The authors of this repository (!UNKNOWN)
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
+  - websockets.deploy.step
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    support: full
-    platforms: debian
 options:
   app:
     description: Name of the app.

@@ -20,6 +20,8 @@ author: The authors of this repository (!UNKNOWN)
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
   - ansible.builtin.action_common_attributes.flow
+  - websockets.deploy.step
+  - websockets.deploy.step.run
 attributes:
   action:
     support: full
@@ -27,13 +29,8 @@ attributes:
     support: none
   bypass_host_loop:
     support: none
-  check_mode:
-    support: full
   diff_mode:
     support: full
-  platform:
-    support: full
-    platforms: debian
 options:
   release:
     description: The release, as the action M(websockets.deploy.plan) returns it.
@@ -66,12 +63,6 @@ options:
   script:
     description: Script that starts one process. It may hold secrets.
     type: str
-    required: true
-  run:
-    description:
-      - This run of C(ansible-playbook), as the action M(websockets.deploy.plan) returns it.
-      - The host's lock belongs to it.
-    type: dict
     required: true
   python:
     description: Interpreter that makes the virtual environment.

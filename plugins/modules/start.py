@@ -18,23 +18,14 @@ description:
 author: The authors of this repository (!UNKNOWN)
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
+  - websockets.deploy.step
+  - websockets.deploy.step.run
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    support: full
-    platforms: debian
 options:
   release:
     description: The release, as the action M(websockets.deploy.plan) returns it.
-    type: dict
-    required: true
-  run:
-    description:
-      - This run of C(ansible-playbook), as the action M(websockets.deploy.plan) returns it.
-      - The host's lock belongs to it.
     type: dict
     required: true
   minfds:
