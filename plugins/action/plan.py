@@ -13,26 +13,25 @@ from typing import Any
 
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__
 from ansible.utils.vars import load_extra_vars
-
-from ..module_utils import described, host_files, paths, plan, release, rules, sandbox, sizing, source, system, tls
-from ..module_utils.host import Host
-from ..module_utils.host_files import HostFile
-from ..module_utils.inputs import PREFIX, SECRET, InputError, Inputs, problem, stop_at, unknown
-from ..module_utils.plan import Code, Plan
-from ..module_utils.record import from_dict, to_dict
-from ..module_utils.release import Findings, Release
-from ..module_utils.run import Run
-from ..module_utils.site import Certificate, Site
 
 try:
     from ansible.template import trust_as_template
 except ImportError:  # meta/runtime.yml names the version too, but Ansible only warns
     raise AnsibleError(f"websockets.deploy needs ansible-core 2.19 or newer; this is {__version__}.") from None
+
+from ..module_utils import described, host_files, paths, plan, release, rules, sandbox, sizing, source, system, tls
+from ..module_utils.host import Host
+from ..module_utils.host_files import HostFile
+from ..module_utils.inputs import SECRET, InputError, Inputs, problem, stop_at
+from ..module_utils.plan import Code, Plan
+from ..module_utils.record import from_dict, to_dict
+from ..module_utils.release import Findings, Release
+from ..module_utils.run import Run
+from ..module_utils.site import Certificate, Site
+from ..plugin_utils.variables import Variables
 
 
 class ActionModule(ActionBase):
@@ -74,10 +73,8 @@ class ActionModule(ActionBase):
         :raises InputError: if the role cannot use the inputs, on this host or at all
         """
         self._run, self._app, self._begun = _this_run(), "", False
-        self._spec = _load_spec(task_vars["role_path"])
-        # As in all of Ansible, what the command line sets goes before everything else.
-        self._given = {name for name in load_extra_vars(self._loader) if name in self._spec}
         self._variables = described.with_apps(task_vars, self._templar.template)
+        self._said = Variables(self._templar, self._variables, load_extra_vars(self._loader))
         try:
             if purpose == "bootstrap":
                 return self._check(platforms, os_release)
@@ -91,13 +88,14 @@ class ActionModule(ActionBase):
         """Check what a deploy can check on the control node, for a host without Python."""
         known = system.distribution(os_release, platforms)
         stop_at(rules.check_platform(*known, platforms))
-        self._names()
-        self._check_all(self._described())
+        self._said.check_names()
+        self._check_all(self._said.apps())
         return {"warnings": rules.untested(*known, platforms)}
 
     def _make(self, task_vars: dict[str, Any], platforms: dict[str, Any], purpose: str) -> dict[str, Any]:
-        self._names()
-        app = self._chosen(purpose)
+        self._said.check_names()
+        app = self._app = self._said.chosen(purpose)
+        stop_at(rules.check_name(app))
         run, recorded = self._run, False
         deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
         code: Code | None = None
@@ -106,7 +104,7 @@ class ActionModule(ActionBase):
         if purpose == "deploy":
             if not deployed:
                 # Of several apps, the last one's fault is better found before the first one is deployed.
-                self._check_all(one for one in self._described() if one != app)
+                self._check_all(one for one in self._said.apps() if one != app)
             inputs, site = self._checked(app)
             code, found, requirements, doubts = self._code(inputs)
         else:
@@ -166,38 +164,12 @@ class ActionModule(ActionBase):
             warnings += rules.unreadable(host, to_be) + doubts
         return {**to_dict(made), "warnings": warnings, "ansible_facts": {"__websockets_deployed": deployed}}
 
-    # Which app, and what the variables say of it
-
-    def _names(self) -> None:
-        """Stop at variables that are no inputs, and at a description of apps that cannot be read as one."""
-        stop_at(unknown((name for name in self._variables if name.startswith(PREFIX)), self._spec))
-        empty = [name for name in (f"{PREFIX}app", described.APPS, described.ONLY) if self._variables[name] is None]
-        stop_at(problem(name, None, "give it a value, or leave it out for its default.") for name in empty)
-        stop_at(described.problems(self._variables, self._given, self._spec))
-
-    def _described(self) -> list[str]:
-        """Return the names of the apps that the variables describe."""
-        return described.described(self._variables) or [str(self._value(f"{PREFIX}app", self._variables))]
-
-    def _chosen(self, purpose: str) -> str:
-        """Return the name of the app that this task is about."""
-        there, only = self._described(), str(self._value(described.ONLY, self._variables))
-        app = str(self._variables.get("__websockets_app") or only)
-        if purpose == "deploy" and app and app not in there:
-            raise InputError(problem(described.ONLY, app, f"the variables of this host describe {_and(there)}."))
-        if not app and len(there) > 1:
-            remedy = (
-                f"{described.APPS} describes {_and(there)}; name one of them (--app NAME, or -e {described.ONLY}=NAME)."
-            )
-            raise InputError(problem(described.ONLY, "", remedy))
-        self._app = app or there[0]
-        stop_at(rules.check_name(self._app))
-        return self._app
+    # The inputs and the code of an app
 
     def _checked(self, app: str) -> tuple[Inputs, Site]:
         """Return the inputs of an app from the variables, and its site."""
         self._app = app
-        inputs = self._inputs(app)
+        inputs = self._said.of(app)
         stop_at(rules.check(inputs))
         site = Site.of(inputs)
         stop_at(rules.check_site(inputs, site))
@@ -214,16 +186,16 @@ class ActionModule(ActionBase):
         """Return the inputs and the site of an app on the host, and whether its last deploy has recorded them there."""
         self._app = app
         there = self._on_host("recall", {"app": app, "run": to_dict(self._run)})
-        mine = app in self._described()
+        mine = app in self._said.apps()
         if not mine and not there["there"]:
             has = f"this host has {_and(there['apps'])}." if there["apps"] else "no app has been deployed to this host."
             raise InputError(problem(described.ONLY, app, has))
-        inputs = self._of_the_record(app, there["inputs"], mine) if there["inputs"] else None
+        inputs = self._said.of_record(app, there["inputs"], mine) if there["inputs"] else None
         if inputs:
             stop_at(rules.check_numbers(inputs))
             return inputs, Site.of(inputs), True
         if mine:
-            inputs = self._inputs(app)
+            inputs = self._said.of(app)
             stop_at(rules.check(inputs, code=False))
             site = Site.of(inputs)
             stop_at(rules.check_site(inputs, site))
@@ -233,68 +205,10 @@ class ActionModule(ActionBase):
         if purpose != "remove":
             remedy = f"an older version has deployed it, and recorded no inputs; describe it in {described.APPS}."
             raise InputError(problem(described.ONLY, app, remedy))
-        inputs = self._of_the_record(app, {"user": there["user"]} if there["user"] else {}, mine)
+        inputs = self._said.of_record(app, {"user": there["user"]} if there["user"] else {}, mine)
         assert inputs, "defaults can be read"
         stop_at(rules.check_numbers(inputs))
         return inputs, Site.of(inputs), False
-
-    def _of_the_record(self, app: str, record: Mapping[str, Any], mine: bool) -> Inputs | None:
-        """Return the inputs of an app that has been deployed with these, None if they make no sense.
-
-        :param mine: whether the variables describe this app
-        """
-        variables = described.variables_of(app, self._variables, self._given)
-        values = {name: _usual(option["default"]) for name, option in self._spec.items()}
-        values |= {f"{PREFIX}{name}": value for name, value in record.items()}
-        try:
-            Site.of(self._typed({**variables, **values, f"{PREFIX}app": app}))
-        except (InputError, ValueError, LookupError):  # a person has edited the file, or a disk was full
-            return None
-        of_this_run = [f"{PREFIX}{name}" for name in rules.OF_A_ROLLBACK]
-        values |= {name: variables[name] for name in of_this_run if mine or name in self._given}
-        return self._typed({**variables, **values, f"{PREFIX}app": app})
-
-    def _inputs(self, app: str) -> Inputs:
-        """Return an app's inputs from the variables."""
-        return self._typed(described.variables_of(app, self._variables, self._given))
-
-    def _value(self, name: str, variables: Mapping[str, Any]) -> Any:
-        try:
-            return self._templar.copy_with_new_env(available_variables=variables).template(variables[name])
-        except AnsibleError as error:
-            raise InputError(f"{name} cannot be templated: {error}") from None
-
-    def _typed(self, variables: Mapping[str, Any]) -> Inputs:
-        spec = {name: option for name, option in self._spec.items() if name not in (described.APPS, described.ONLY)}
-        values = {name: self._value(name, variables) for name in spec}
-        empty = [name for name, value in values.items() if value is None]
-        stop_at(problem(name, None, "give it a value, or leave it out for its default.") for name in empty)
-        # A module gets the raw value, so -e name='{...}' would give it a string of JSON instead of a mapping.
-        stop_at(
-            f"{name} is a string: use a mapping, which on the command line is -e '{{\"{name}\": {{...}}}}'."
-            for name, option in spec.items()
-            if option["type"] == "dict" and isinstance(values[name], str)
-        )
-        types = {
-            name: {key: option[key] for key in ("type", "elements") if key in option} for name, option in spec.items()
-        }
-        checked = ArgumentSpecValidator(types).validate(values)
-        if checked.error_messages:
-            wrong = [
-                n for n, v in values.items() if ArgumentSpecValidator({n: types[n]}).validate({n: v}).error_messages
-            ]
-            stop_at(rules.wrong_type(name, values[name], **types[name]) for name in wrong)
-        variables = checked.validated_parameters
-        stop_at(
-            problem(
-                name,
-                variables[name],
-                f"use {', '.join(filter(None, option['choices'][:-1]))} or {option['choices'][-1]}.",
-            )
-            for name, option in spec.items()
-            if "choices" in option and variables[name] not in option["choices"]
-        )
-        return Inputs.of(variables)
 
     def _code(self, inputs: Inputs) -> tuple[Code, Findings, str, list[str]]:
         """Return the app's code, the files in its folder, the text that decides its packages, and warnings."""
@@ -396,11 +310,6 @@ class ActionModule(ActionBase):
         return found
 
 
-def _usual(default: Any) -> Any:
-    """Return the value of an input that nobody has set, from the argument specs."""
-    return trust_as_template(default) if isinstance(default, str) else default
-
-
 def _and(names: Iterable[str]) -> str:
     return " and ".join(names)
 
@@ -451,14 +360,6 @@ def _has_ended(holder: Run) -> bool:
     except PermissionError:
         return False
     return not os.path.exists(folder)
-
-
-def _load_spec(role: str) -> dict[str, dict[str, Any]]:
-    options = yaml_load(_read(os.path.join(role, "meta", "argument_specs.yml")))["argument_specs"]["deploy"]["options"]
-    return {
-        name: {key: value for key, value in option.items() if key in ("type", "elements", "choices", "default")}
-        for name, option in options.items()
-    }
 
 
 def _read(path: str) -> str:
