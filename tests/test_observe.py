@@ -39,6 +39,11 @@ def my_name():
         return file.read().strip()
 
 
+def claims(app):
+    """Return what others have that no server of this app may have."""
+    return neighbours.claims(app, recorded.sites(), neighbours.foreign_servers(app))
+
+
 # Programs that listen
 
 
@@ -126,7 +131,7 @@ def test_servers_of_the_other_apps_are_known(etc, recorded_too):
     ):
         put(etc, recorded_too, **inputs)
     (etc / "nginx/conf.d/other.conf").write_text("server { listen 82; server_name d.example; }\n")
-    assert neighbours.claims("mine", recorded.sites()) == {
+    assert claims("mine") == {
         f"{etc}/nginx/conf.d/other.conf": ["0.0.0.0:82 d.example"],
         "chat": [f"{at} {name}" for at in ("0.0.0.0:8080", ":::8080") for name in ("a.example", "*.b.example")],
         "room": [":::80 c.example", ":::443 c.example"],
@@ -135,7 +140,9 @@ def test_servers_of_the_other_apps_are_known(etc, recorded_too):
 
 def at_address(app, listen):
     """Return what observe sees at an address where no program listens."""
-    return to_dict(neighbours.listens(app, [listen], recorded.sites())[listen]) | {"listener": ""}
+    return to_dict(neighbours.listens(app, [listen], recorded.sites(), neighbours.foreign_servers(app))[listen]) | {
+        "listener": ""
+    }
 
 
 NOTHING = to_dict(Others())
@@ -181,7 +188,7 @@ def test_another_sites_name_is_refused_with_its_file(etc, path, text):
     (etc / "nginx/conf.d/more.conf").write_text("include vhosts/*/*;\ninclude conf.d/more.conf;\n")
     listen = {"at port 80": "80", "at an address alone": "192.0.2.1:80"}
     listen = next((at for name, at in listen.items() if NAMES[name] == (path, text)), "8080")
-    taken = {"claims": neighbours.claims("mine", recorded.sites())}
+    taken = {"claims": claims("mine")}
     with pytest.raises(InputError) as error:
         plan(taken, listen=listen, server_name=["A.example"], tls="none")
     at = {"80": "0.0.0.0:80", "192.0.2.1:80": "192.0.2.1:80"}.get(listen, ":::8080" if "[" in text else "0.0.0.0:8080")
@@ -208,7 +215,7 @@ def test_another_sites_name_is_refused_with_its_file(etc, path, text):
 )
 def test_what_has_not_the_name_at_the_address_is_no_obstacle(etc, text):
     (etc / "nginx/conf.d/shop.conf").write_text(text)
-    plan({"claims": neighbours.claims("mine", recorded.sites())}, listen="8080", server_name=["a.example"], tls="none")
+    plan({"claims": claims("mine")}, listen="8080", server_name=["a.example"], tls="none")
 
 
 @pytest.mark.parametrize("recorded_too", [True, False], ids=["recorded", "read"])
@@ -216,7 +223,7 @@ def test_each_of_several_addresses_is_known(etc, recorded_too):
     several = {"listen": ["443", "127.0.0.1:8443"], "tls": "self-signed", "server_name": ["a.example"]}
     put(etc, recorded_too, app="chat", **several)
     addresses = ["0.0.0.0:80", ":::80", "0.0.0.0:443", ":::443", "127.0.0.1:8443"]
-    assert neighbours.claims("mine", recorded.sites()) == {"chat": [f"{at} a.example" for at in addresses]}
+    assert claims("mine") == {"chat": [f"{at} a.example" for at in addresses]}
     for listen in ("443", "[::]:443", "127.0.0.1:8443"):
         assert at_address("mine", listen) == {**PLAIN, "options": True, "default": True, "speaks": "TLS"}
     for listen in ("80", "[::]:80"):
@@ -275,7 +282,7 @@ def test_the_plan_refuses_what_one_of_them_has(etc):
     with pytest.raises(
         Exception, match=r"^websockets_server_name is 'a.example': the app chat has this name at 0.0.0.0:8080"
     ):
-        taken = {"claims": neighbours.claims("room", recorded.sites())}
+        taken = {"claims": claims("room")}
         plan(taken, app="room", listen="8080", server_name=["a.example"], tls="none")
 
 

@@ -149,14 +149,15 @@ def at_address(listen: str, servers: list[Server]) -> Others:
     )
 
 
-def listens(app: str, wanted: list[str], sites: dict[str, Site]) -> dict[str, Others]:
+def listens(app: str, wanted: list[str], sites: dict[str, Site], foreign: list[Server]) -> dict[str, Others]:
     """Return {listen: what is there already}.
 
     :param wanted: everything that nginx has to listen at
     :param sites: {app: its site} of all sites that this role has made on the host
+    :param foreign: what :func:`foreign_servers` returns
     """
     theirs = [server for name, site in sites.items() if name != app for server in site.servers]
-    servers = [*foreign_servers(app), *theirs]
+    servers = [*foreign, *theirs]
     return {listen: at_address(listen, servers) for listen in wanted}
 
 
@@ -200,17 +201,17 @@ def nginx_nofile() -> int:
     return largest("LimitNOFILE", paths.drop_in("nginx"))
 
 
-def claims(app: str, sites: dict[str, Site]) -> dict[str, list[str]]:
+def claims(app: str, sites: dict[str, Site], foreign: list[Server]) -> dict[str, list[str]]:
     """Return {whose they are: what no other app's server may have}, see :meth:`site.Server.claims`.
 
-    They are another app's, by its name, or another site's, by the path of its file.
+    They are another app's, by its name, or another site's, by the path of its file. Parameters as above.
     """
     found = {
         name: [claim for server in site.servers for claim in server.claims()]
         for name, site in sites.items()
         if name != app
     }
-    for server in foreign_servers(app):
+    for server in foreign:
         with contextlib.suppress(ValueError):  # it listens at a name or a Unix socket
             found.setdefault(server.file, []).extend(server.claims())
     return found

@@ -16,14 +16,10 @@ description:
 author: The authors of this repository (!UNKNOWN)
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
+  - websockets.deploy.step
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    support: full
-    platforms: debian
 options:
   app:
     description: Name of the app.
@@ -181,7 +177,7 @@ def observe(given: dict[str, Any]) -> Host:
     distribution, platform = system.distribution(system.os_release(), given["platforms"])
     acme = site.certificate is not None and site.certificate.mode == "acme"
     units = services.units(acme) if init == "systemd" else {}
-    sites, group = recorded.sites(), system.account(given["user"])
+    sites, foreign, group = recorded.sites(), neighbours.foreign_servers(app), system.account(given["user"])
     live, stored, minfds = releases.live_id(app), releases.stored(app), neighbours.minfds()
     wanted = max(given["minfds"], minfds)
     return Host(
@@ -193,9 +189,9 @@ def observe(given: dict[str, Any]) -> Host:
         group=group[0],
         home=group[1],
         ipv6=system.ipv6(),
-        listens=neighbours.listens(app, site.listens, sites),
+        listens=neighbours.listens(app, site.listens, sites, foreign),
         certificate=validity(site.certificate),
-        claims=neighbours.claims(app, sites),
+        claims=neighbours.claims(app, sites, foreign),
         minfds=minfds,
         nginx_nofile=neighbours.nginx_nofile(),
         limits=system.limits(given["worker_connections"]),
