@@ -146,7 +146,8 @@ def see_foreground(
         again = supervisor.processes(release.program)[process.name]
         # Nothing of a later start is in the family then.
         if (state["pid"], state["start"]) == (again["pid"], again["start"]):
-            left = {one for one in family if one.pid not in tree}
+            # A child that has ended with its parent is in no tree either.
+            left = {one for one in family if one.pid not in tree and one.alive}
             outside |= left
             if left or not state["pid"]:
                 listening = {one for one in processes.listener(process.socket) if one.pid not in tree}
