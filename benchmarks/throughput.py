@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 import proxies
-from tools import cpu, in_turn, load, say, until
+from tools import cpu_ns, in_turn, load, say, until
 
 SIZES = (32, 1024, 16384, 65536)
 CLIENTS = (50, 500)
@@ -40,10 +40,10 @@ def measure(quick):
 
 def echo(peer, size, clients, seconds):
     pids = peer.proxy_pids
-    before = cpu(pids)
+    before = cpu_ns(pids)
     result = load("echo", *peer.target, "--size", size, "--clients", clients, "--seconds", seconds)
     # CPU time and messages are those of the whole run, with warm-up, handshakes and closes.
-    cost = (cpu(pids) - before) / max(result["messages"], 1) * 1e6
+    cost = (cpu_ns(pids) - before) / max(result["messages"], 1) / 1000
     return {"peer": peer.name, "size": size, **result, "proxy_cpu_us": round(cost, 2)}
 
 

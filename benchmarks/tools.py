@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -67,10 +66,10 @@ def memory(pids):
     return sum(int(text.split("\nPss:")[1].split()[0]) * 1024 for text in rollups)
 
 
-def cpu(pids):
-    """Return the CPU seconds of processes, in user mode and in the kernel."""
-    stats = [pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split() for pid in pids]
-    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
+def cpu_ns(pids):
+    """Return the nanoseconds of processor time of processes, all their threads, in user mode and in the kernel."""
+    threads = [thread for pid in pids for thread in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads)
 
 
 def per_process(sockets):
