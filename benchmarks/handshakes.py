@@ -1,11 +1,11 @@
-"""Measure handshakes a second, and a storm: many clients that connect at once."""
+"""Measure handshakes: processor time, how many a second, and a storm of many clients that connect at once."""
 
-import contextlib
 import functools
+import time
 
 import proxies
-from throughput import PEERS
-from tools import hold, in_turn, load, per_process, say, until
+from throughput import MORE, PEERS, per_operation
+from tools import cpu_ns, hold, in_turn, load, per_process, say, until
 
 STORM = (
     proxies.project,
@@ -19,19 +19,27 @@ STORM = (
 
 def measure(quick):
     rounds, count = (1, 200) if quick else (5, 3000)
-    rows = []
-    with contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(peer()) for peer in PEERS]
-        for number, peer in in_turn(peers, rounds):
-            rows.append({"peer": peer.name, "round": number, **load("handshakes", *peer.target, "--count", count)})
+    with proxies.running((*PEERS, *MORE)) as peers:
+        rows = [{"round": number, **handshakes(peer, count)} for number, peer in in_turn(peers, rounds)]
     storms = []
     for number, peer in in_turn(STORM[:3] if quick else STORM, 1 if quick else 3):
         storms.append({"round": number, **storm(peer, 300 if quick else 5000)})
     return {"rows": rows, "storms": storms}
 
 
+def handshakes(peer, count):
+    peer.take_turn()
+    before = {who: cpu_ns(pids) for who, pids in peer.processes.items()}
+    result = load("handshakes", *peer.target, "--count", count)
+    until(lambda: not sum(per_process(peer.sockets)), "all have left")
+    time.sleep(0.1)  # supervisord may still be reading what the app has written
+    used = {who: (cpu_ns(pids) - before[who]) / 1e9 for who, pids in peer.processes.items()}
+    return {"peer": peer.name, **result, **per_operation(result, used, count)}
+
+
 def storm(start, count):
     with start() as peer:
+        peer.take_turn()
         say(f"  {count} clients at once: {peer.name}")
         with hold("storm", *peer.target, "--count", count) as held:
             until(lambda: sum(per_process(peer.sockets)) <= held.report["opened"], "no connection without a client")

@@ -10,6 +10,8 @@ import sys
 
 import proxies
 
+AUTOGROUP = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
+
 
 def machine():
     versions = {
@@ -24,6 +26,7 @@ def machine():
         "cpu": re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())[1],
         "cores": len(os.sched_getaffinity(0)),
         "kernel": os.uname().release.split("-")[0],
+        "autogroup": AUTOGROUP.exists() and AUTOGROUP.read_text().strip() == "1",
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "descriptors": proxies.DESCRIPTORS,
         "debian": pathlib.Path("/etc/debian_version").read_text().strip(),

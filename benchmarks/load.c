@@ -17,10 +17,12 @@
  * closes, and at each line of it send a message of --size bytes; "ready" again when all are back. With --return those
  * that the server sends away come back within a second. --deflate offers compression as a browser does: messages
  * are sent as they are (RFC 7692 leaves that to the sender), answers are only counted.
+ * --watch 1,2:3 tells the processor time that these processes, in groups, have had while echo measured.
  * One thread, level-triggered epoll: an echo costs a send, a recv and a share of an epoll_wait.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <netinet/tcp.h>
@@ -79,6 +81,8 @@ static uint8_t *messages[MESSAGES], input[1 << 18];
 static size_t request_size, message_size, turn;
 static const uint8_t bye[] = {0x80 | CLOSE, 0x80 | 2, 0, 0, 0, 0, 1000 >> 8, 1000 & 255};
 static struct { char kind[32]; long count; } failures[16];
+static struct { const char *pids; double used, since; } watched[8];
+static int watched_count;
 static uint32_t *samples;
 static size_t sample_count, sample_space;
 
@@ -382,6 +386,36 @@ static double cpu(void)
     return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
+/* The seconds of processor time that the processes "1,2,3" have had, all their threads. */
+static double cpu_of(const char *pids)
+{
+    double sum = 0;
+    for (char *next; strtol(pids, &next, 10); pids = next + (*next == ',')) {
+        char name[300];
+        snprintf(name, sizeof name, "/proc/%ld/task", strtol(pids, NULL, 10));
+        DIR *tasks = opendir(name);
+        for (struct dirent *task; tasks && (task = readdir(tasks));) {
+            snprintf(name, sizeof name, "/proc/%ld/task/%s/schedstat", strtol(pids, NULL, 10), task->d_name);
+            FILE *file = fopen(name, "r");
+            double ns = 0;
+            if (file)
+                sum += fscanf(file, "%lf", &ns) == 1 ? ns / 1e9 : 0, fclose(file);
+        }
+        if (tasks)
+            closedir(tasks);
+    }
+    return sum;
+}
+
+/* Of each group of --watch, since the last call. */
+static void read_watched(void)
+{
+    for (int i = 0; i < watched_count; i++) {
+        double used = cpu_of(watched[i].pids);
+        watched[i].since = used - watched[i].used, watched[i].used = used;
+    }
+}
+
 static void report(const char *prefix, const char *what, double number, double elapsed, double cpu_seconds)
 {
     qsort(samples, sample_count, 4, by_value);
@@ -391,7 +425,10 @@ static void report(const char *prefix, const char *what, double number, double e
            failed + lost, elapsed, cpu_seconds, messages_all, answers ? (double)answer_bytes / answers : 0);
     for (int i = 0; i < 16 && failures[i].count; i++)
         printf("%s\"%s\": %ld", i ? ", " : "", failures[i].kind, failures[i].count);
-    puts("}}");
+    printf("}, \"watched_cpu_seconds\": [");
+    for (int i = 0; i < watched_count; i++)
+        printf("%s%.6f", i ? ", " : "", watched[i].since);
+    puts("]}");
     fflush(stdout);
 }
 
@@ -424,12 +461,15 @@ static void run_echo(void)
             say(c);
     for (double end = now + (seconds < 1 ? seconds / 2 : 0.5); !each && now < end;)
         wait_for_events(end);
-    double begin = now, cpu_before = cpu();
+    read_watched();
+    double begin = now = clock_of(CLOCK_MONOTONIC), cpu_before = cpu();
     if (!each)
         answers = answer_bytes = sample_count = 0;
     while (each ? answers < each * (count - failed) : now < begin + seconds)
         wait_for_events(each ? now + 1 : begin + seconds);
-    report("", "messages_per_second", answers, now - begin, cpu() - cpu_before);
+    double used = cpu() - cpu_before;
+    read_watched();
+    report("", "messages_per_second", answers, now - begin, used);
     leave(each);
 }
 
@@ -572,7 +612,7 @@ int main(int argc, char **argv)
         {"clients", 1, 0, 'n'}, {"count", 1, 0, 'n'}, {"concurrency", 1, 0, 'p'}, {"size", 1, 0, 'b'},
         {"messages", 1, 0, 'm'},
         {"stay", 1, 0, 's'}, {"rate", 1, 0, 'r'}, {"seconds", 1, 0, 't'}, {"log", 1, 0, 'l'}, {"connect", 1, 0, 'c'},
-        {"deflate", 0, 0, 'd'}, {"return", 0, 0, 'a'}, {0}};
+        {"watch", 1, 0, 'w'}, {"deflate", 0, 0, 'd'}, {"return", 0, 0, 'a'}, {0}};
     char command = argc > 2 ? *argv[1] : '?'; /* no two begin with the same letter, but serve and storm */
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
@@ -599,6 +639,10 @@ int main(int argc, char **argv)
             break;
         case 'd': deflate = true; break;
         case 'a': come_back = true; break;
+        case 'w':
+            for (char *group; (group = strsep(&optarg, ":")) && watched_count < 8;)
+                watched[watched_count++].pids = group;
+            break;
         case 'c':
             for (char *name = strtok(optarg, ","); name; name = strtok(NULL, ","))
                 set_target(name);

@@ -2,10 +2,14 @@
 
 ``direct`` is the deployed app's sockets, and ``project`` is nginx as deployed. The others run beside it on their own
 ports, from the files in ``peers/``, and proxy to the same sockets; only ``documentation`` has its own app.
+
+What has no class of scheduling of its own runs as the system schedules all processes, and so does the app while such a peer
+is measured. The others run as this project's services do: ``take_turn`` sets the app's class.
 """
 
 import contextlib
 import dataclasses
+import functools
 import glob
 import os
 import pathlib
@@ -38,6 +42,8 @@ class Peer:
     supervisord: int = None
     # Whether its clients offer compression, as browsers do.
     deflate: bool = False
+    # The class of scheduling of its app: os.SCHED_OTHER or os.SCHED_BATCH.
+    policy: int = os.SCHED_OTHER
 
     @property
     def target(self):
@@ -52,8 +58,25 @@ class Peer:
     def app_pids(self):
         return [pid for pid in tree(self.supervisord)[1:] if b"\0app.py" in _read(pid, "cmdline")]
 
+    @property
+    def processes(self):
+        """Return the process ids of all that serve a client."""
+        return {"proxy": self.proxy_pids, "app": self.app_pids, "supervisord": [self.supervisord]}
+
     def answers(self):
         return load("handshakes", *self.target, "--count", 8)["failed"] == 0
+
+    def take_turn(self):
+        """Have the app scheduled as it is for this peer: other peers share its processes."""
+        for pid in self.app_pids:
+            if os.sched_getscheduler(pid) != self.policy:
+                # Their own user may do that, and root in a container may not.
+                user = pathlib.Path(f"/proc/{pid}").stat().st_uid
+                subprocess.run(["chrt", _option(self.policy), "--pid", "0", str(pid)], user=user, check=True)
+
+
+def _option(policy):
+    return "--batch" if policy == os.SCHED_BATCH else "--other"
 
 
 def _read(pid, file):
@@ -64,27 +87,50 @@ def live_sockets():
     return sorted(glob.glob("/srv/websockets/echo/live/*.sock"))
 
 
-def _deployed(name, connect, pid=None):
-    supervisord = int(pathlib.Path("/run/supervisord.pid").read_text())
-    return Peer(name, connect, [os.path.realpath(path) for path in live_sockets()], pid, supervisord)
+def _supervisord():
+    return int(pathlib.Path("/run/supervisord.pid").read_text())
+
+
+def policy():
+    """Return the class of scheduling of this project's services."""
+    return os.sched_getscheduler(_supervisord())
+
+
+def _deployed(name, connect, pid=None, policy=os.SCHED_OTHER):
+    sockets = [os.path.realpath(path) for path in live_sockets()]
+    return Peer(name, connect, sockets, pid, _supervisord(), policy=policy)
 
 
 @contextlib.contextmanager
 def direct():
-    yield _deployed("direct", ",".join(f"unix:{path}" for path in live_sockets()))
+    yield _deployed("direct", ",".join(f"unix:{path}" for path in live_sockets()), policy=policy())
 
 
 @contextlib.contextmanager
 def project():
     listen = re.search(r"listen ([\d.:]+)", SITE.read_text())[1]
-    yield _deployed("project", listen, int(pathlib.Path("/run/nginx.pid").read_text()))
+    yield _deployed("project", listen, int(pathlib.Path("/run/nginx.pid").read_text()), policy())
 
 
 @contextlib.contextmanager
-def haproxy():
-    config = _fill("haproxy.cfg")
-    with _running("haproxy", ["haproxy", "-W", "-f", config]) as pid:
-        yield _ready(_deployed("haproxy", "127.0.0.1:8102", pid))
+def floor():
+    """The least that a proxy does, scheduled as this project's services are."""
+    command = ["proxy", "8104", *(os.path.realpath(path) for path in live_sockets())]
+    with _running("floor", command, USER, policy()) as pid:
+        yield _ready(_deployed("floor", "127.0.0.1:8104", pid, policy()))
+
+
+@contextlib.contextmanager
+def haproxy(name="haproxy", port=8102, mode="http", policy=os.SCHED_OTHER):
+    text = pathlib.Path(_fill("haproxy.cfg")).read_text().replace(":8102", f":{port}")
+    if mode == "tcp":
+        text = text.replace("mode http", "mode tcp").replace("    option forwardfor\n", "")
+    with _running(name, ["haproxy", "-W", "-f", _write(name, "haproxy.cfg", text)], policy=policy) as pid:
+        yield _ready(_deployed(name, f"127.0.0.1:{port}", pid, policy))
+
+
+haproxy_batch = functools.partial(haproxy, "haproxy_batch", 8105, policy=os.SCHED_BATCH)
+haproxy_tcp = functools.partial(haproxy, "haproxy_tcp", 8106, mode="tcp")
 
 
 @contextlib.contextmanager
@@ -145,8 +191,22 @@ def variant(name, buffer=None, port=8110):
     shared = SITE.with_name("websockets.conf")
     main = re.sub(r"include /etc/nginx/conf\.d/[^;]*;", f"include {shared}; include {path};", main)
     main = re.sub(r"worker_connections\s+\d+;", f"worker_connections {DESCRIPTORS};", main)
-    with _nginx(name, _write(name, "nginx.conf", f"daemon off;\nworker_rlimit_nofile {DESCRIPTORS};\n{main}")) as pid:
-        yield _ready(_deployed(name, f"127.0.0.1:{port}", pid))
+    config = _write(name, "nginx.conf", f"daemon off;\nworker_rlimit_nofile {DESCRIPTORS};\n{main}")
+    with _nginx(name, config, policy=policy()) as pid:
+        yield _ready(_deployed(name, f"127.0.0.1:{port}", pid, policy()))
+
+
+@contextlib.contextmanager
+def running(starts):
+    """Run several peers side by side, to be measured in turn."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(_as_deployed)
+        yield [stack.enter_context(start()) for start in starts]
+
+
+def _as_deployed():
+    with direct() as peer:
+        peer.take_turn()
 
 
 def restart_app():
@@ -193,15 +253,17 @@ def _nginx(name, config, **options):
 
 
 @contextlib.contextmanager
-def _running(name, command, user=None):
+def _running(name, command, user=None, policy=os.SCHED_OTHER):
     folder = SCRATCH / name
     folder.mkdir(parents=True, exist_ok=True)
     if user:
         _chown(folder)
+    # Child processes inherit the class.
+    command = ["chrt", _option(policy), "0", *command]
     group = {"user": user, "group": user, "extra_groups": []} if user else {}
-    env = {**os.environ, "PATH": f"{PYTHON}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder)}
+    env = {**os.environ, "PATH": f"{PYTHON}:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder)}
     with (
-        open(folder / f"{command[0]}.log", "ab") as log,
+        open(folder / f"{command[3]}.log", "ab") as log,
         subprocess.Popen(
             command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True, **group
         ) as process,

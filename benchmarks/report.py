@@ -19,8 +19,13 @@ NAMES = {
     "documentation_nginx": "its nginx.conf alone",
     "documentation_published": "documentation, 512 `worker_connections`",
     "haproxy": "HAProxy",
+    "haproxy_batch": "HAProxy, batch",
+    "haproxy_tcp": "HAProxy, mode tcp",
     "caddy": "Caddy",
+    "floor": "the floor",
 }
+# Processor time of one operation, by who takes it.
+CPU = ("client_us", "proxy_us", "app_us", "supervisord_us")
 STEPS = {"first": "first deploy", "noop": "nothing to do", "code": "new code", "rollback": "back"}
 
 
@@ -45,6 +50,11 @@ def medians(rows, by, values, ratio_of=None, base="direct"):
             row["ratio"] = round(statistics.median(ratios), 3)
         found.append(row)
     return found
+
+
+def measured(rows, values):
+    """Return those of the values that all rows have: an older measurement has fewer."""
+    return [value for value in values if all(value in row for row in rows)]
 
 
 def _like(rows, row, by, base):
@@ -85,14 +95,14 @@ def summary(parts):
     if part := parts.get("calibrate"):
         found["ceiling"] = part["rows"]
     if part := parts.get("throughput"):
-        values = ("messages_per_second", "p50_us", "p99_us", "failed", "client_cpu_seconds", "proxy_cpu_us")
+        values = ("messages_per_second", "p50_us", "p99_us", "failed", *measured(part["rows"], CPU))
         found["throughput"] = medians(part["rows"], ("peer", "size", "clients"), values, "messages_per_second")
         found["system_calls"] = part["system_calls"]
     if part := parts.get("buffers"):
         found["buffers"] = medians(part["rows"], ("peer", "size"), ("messages_per_second",), "messages_per_second")
         found["buffers_system_calls"], found["buffers_memory"] = part["system_calls"], part["memory"]
     if part := parts.get("handshakes"):
-        values = ("handshakes_per_second", "p50_us", "p99_us", "failed")
+        values = ("handshakes_per_second", "p50_us", "p99_us", "failed", *measured(part["rows"], CPU))
         found["handshakes"] = medians(part["rows"], ("peer",), values, "handshakes_per_second")
         found["storm"] = worst(part["storms"], "failed", "seconds", "p99_us")
     if part := parts.get("balance"):
@@ -137,8 +147,15 @@ def thousands(number):
     return f"{number:,.0f}"
 
 
-def peers_of(rows):
-    return [peer for peer in NAMES if any(row["peer"] == peer for row in rows)]
+def peers_of(found):
+    """Return the peers of rows, or of the keys of a dictionary, in the order of the tables."""
+    peers = {row if isinstance(row, str) else row["peer"] for row in found}
+    return [peer for peer in NAMES if peer in peers]
+
+
+def place(row):
+    """Return a row's place in a table."""
+    return list(NAMES).index(row["peer"])
 
 
 def pivot(rows, corner, row_of, cell):
@@ -157,31 +174,83 @@ def tables(results):
     for title, rows in found.items():
         if title in TABLES and rows:
             made.update(TABLES[title](found))
-    if found.get("deploy") and found.get("throughput"):
-        made["promise"] = promise(found)
+    if cost := costs(found):
+        made.update(cpu(found, cost))
+        if found.get("deploy"):
+            made["promise"] = promise(found, cost)
     return made
 
 
-def promise(found):
+def costs(found):
+    """Return {peer: {operation: microseconds of the proxy's processor time}}, for 500 clients."""
+    rows = found.get("throughput", []), found.get("handshakes", [])
+    if not all(like and "proxy_us" in like[0] for like in rows):
+        return {}
+    echoes = [(row["peer"], size(row["size"]), row["proxy_us"]) for row in rows[0] if row["clients"] == 500]
+    cost = {}
+    for peer, what, us in [*echoes, *((row["peer"], "a handshake", row["proxy_us"]) for row in rows[1])]:
+        if peer != "direct":
+            cost.setdefault(peer, {})[what] = us
+    return {peer: cost[peer] for peer in peers_of(cost)}
+
+
+def cpu(found, cost):
+    """Return the tables of processor time."""
+    floor, ours = cost["floor"], cost["project"]
+    echo = [
+        [name(peer), *(f"{us:.1f} ({us / floor[what]:.2f})" for what, us in one.items() if what != "a handshake")]
+        for peer, one in cost.items()
+    ]
+    ratios = [[name(peer), *(f"{us / one[what]:.2f}" for what, us in ours.items())] for peer, one in cost.items()]
+    handshake = []
+    for row in sorted(found["handshakes"], key=place):
+        of_floor = f"{row['proxy_us'] / floor['a handshake']:.2f}" if row["peer"] in cost else ""
+        served = sum(row[who] for who in CPU[1:])
+        handshake.append([name(row["peer"]), *(f"{row[who]:.0f}" for who in CPU), f"{served:.0f}", of_floor])
+    who = [
+        {"peer": row["peer"], "place": f"{size(row['size'])}, {who.removesuffix('_us')}", "us": row[who]}
+        for row in found["throughput"]
+        if row["clients"] == 500
+        for who in CPU
+    ]
+    sizes = [what for what in ours if what != "a handshake"]
+    head = ["", "client", "proxy", "app", "supervisord", "all but the client", "proxy, of the floor"]
+    return {
+        "cpu_echo": table(["µs of the proxy", *sizes], echo),
+        "cpu_ratio": table(["this project, of", *ours], [line for line in ratios if line[0] != name("project")]),
+        "cpu_handshake": table(head, handshake),
+        "cpu_all": pivot(who, "µs of CPU", lambda row: row["place"], lambda row: f"{row['us']:.1f}"),
+    }
+
+
+def promise(found, cost):
     """Return the lines of README's first screen."""
     noop = {way: f"{one['seconds']:.1f} s" for way, one in found["deploy"]["1"]["noop"].items()}
-    shares = {
-        peer: [row["ratio"] * 100 for row in found["throughput"] if (row["peer"], row["clients"]) == (peer, 500)]
-        for peer in ("project", "documentation")
-    }
-    ours, theirs = (f"{min(one):.0f} to {max(one):.0f} %" for one in shares.values())
+    times = []
+    for peer, whose in (("haproxy", "HAProxy's"), ("caddy", "Caddy's"), ("floor", "that of a minimal proxy in C")):
+        ratios = {what: us / cost[peer][what] for what, us in cost["project"].items()}
+        handshake = ratios.pop("a handshake")
+        times.append(f"{between(ratios.values())} of {whose} (for a handshake {handshake:.2f})")
+    shares = [row["ratio"] * 100 for row in found["throughput"] if (row["peer"], row["clients"]) == ("project", 500)]
+    handshakes = next(row["ratio"] * 100 for row in found["handshakes"] if row["peer"] == "project")
     return (
         f"- A run that finds nothing to do takes **{noop['project']}**; a play that does the same job the usual way takes"
         f" {noop['usual']}.\n"
-        f"- nginx passes on **{ours}** of the messages a second that the app's bare sockets reach, from 32 bytes to 64 KiB.\n"
-        f"  The set-up in the documentation of websockets passes on {theirs}."
+        f"- nginx's processor time for an echo, from 32 bytes to 64 KiB, is {times[0]},\n"
+        f"  {times[1]}, and {times[2]}.\n"
+        f"- It passes on **{between(shares, '.0f')} %** of the messages and **{handshakes:.0f} %** of the handshakes a second"
+        " that the app's bare sockets reach."
     )
+
+
+def between(numbers, form=".2f"):
+    return f"{min(numbers):{form}} to {max(numbers):{form}}"
 
 
 def throughput(found):
     rows = found["throughput"]
 
-    def place(row):
+    def what(row):
         return f"{size(row['size'])}, {row['clients']} clients"
 
     def rate(row):
@@ -189,14 +258,8 @@ def throughput(found):
         return f"{per_second}/s" if row["peer"] == "direct" else f"{row['ratio']:.2f}"
 
     return {
-        "throughput": pivot(rows, "messages a second", place, rate),
-        "proxy_cpu": pivot(
-            [row for row in rows if row["peer"] != "direct"],
-            "µs of CPU",
-            place,
-            lambda row: f"{row['proxy_cpu_us']:.1f}",
-        ),
-        "latency": pivot(rows, "p50 / p99", place, lambda row: f"{ms(row['p50_us'])} / {ms(row['p99_us'])}"),
+        "throughput": pivot(rows, "messages a second", what, rate),
+        "latency": pivot(rows, "p50 / p99", what, lambda row: f"{ms(row['p50_us'])} / {ms(row['p99_us'])}"),
     }
 
 
@@ -229,7 +292,7 @@ def buffers(found):
 def handshakes(found):
     lines = [
         [name(row["peer"]), f"{thousands(row['handshakes_per_second'])}/s", f"{row['ratio']:.2f}", ms(row["p99_us"])]
-        for row in found["handshakes"]
+        for row in sorted(found["handshakes"], key=place)
     ]
     storms = [
         [name(row["peer"]), thousands(row["failed"]), f"{row['seconds']:.2f} s", f"{row['evenness']:.3f}"]
@@ -336,9 +399,11 @@ def machine(results):
     dates = sorted({part["date"] for part in results["parts"].values()})
     titles = ("nginx", "HAProxy", "Caddy", "Python", "websockets", "uvloop")
     software = ", ".join(f"{title} {one[title.lower()]}" for title in titles)
+    autogroup = {True: ", autogroup on", False: ", autogroup off"}.get(one.get("autogroup"), "")
+    took = f", in {results['minutes']:.0f} minutes" if "minutes" in results else ""
     return (
-        f"{one['cpu']}, {one['cores']} cores, {one['memory_gib']} GiB, Linux {one['kernel']}",
-        f"Debian {one['debian']}, {software}; {' to '.join(sorted({dates[0], dates[-1]}))}",
+        f"{one['cpu']}, {one['cores']} cores, {one['memory_gib']} GiB, Linux {one['kernel']}{autogroup}",
+        f"Debian {one['debian']}, {software}; {' to '.join(sorted({dates[0], dates[-1]}))}{took}",
     )
 
 

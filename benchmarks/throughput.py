@@ -1,13 +1,12 @@
-"""Measure messages a second and their latency in a closed loop, and the proxies' system calls for a message."""
+"""Measure an echo in a closed loop: processor time, messages a second and their latency, and the proxies' system calls."""
 
-import contextlib
 import itertools
 import pathlib
 import signal
 import subprocess
 
 import proxies
-from tools import cpu_ns, in_turn, load, say, until
+from tools import in_turn, load, say, until
 
 SIZES = (32, 1024, 16384, 65536)
 CLIENTS = (50, 500)
@@ -18,18 +17,21 @@ PEERS = (
     proxies.haproxy,
     proxies.caddy,
     proxies.documentation,
+    proxies.floor,
 )
+# How an echo's cost depends on the class of scheduling and on HTTP: with many clients only.
+MORE = (proxies.haproxy_batch, proxies.haproxy_tcp)
 
 
 def measure(quick):
-    rounds, seconds = (1, 0.1) if quick else (5, 1)
-    sizes, counts = (SIZES[::3], CLIENTS[:1]) if quick else (SIZES, CLIENTS)
+    seconds, sizes = (0.1, SIZES[::3]) if quick else (0.8, SIZES)
     rows, calls = [], []
-    with contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(peer()) for peer in PEERS]
-        for size, clients in itertools.product(sizes, counts):
+    with proxies.running((*PEERS, *MORE)) as peers:
+        for size, clients in itertools.product(sizes, CLIENTS):
             say(f"  {size} bytes, {clients} clients")
-            for number, peer in in_turn(peers, rounds):
+            few = clients == CLIENTS[0]
+            rounds = 1 if quick else 3 if few else 5
+            for number, peer in in_turn(peers[: len(PEERS)] if few else peers, rounds):
                 rows.append({**echo(peer, size, clients, seconds), "clients": clients, "round": number})
         say("  system calls")
         for size, peer in itertools.product(sizes, peers):
@@ -39,12 +41,20 @@ def measure(quick):
 
 
 def echo(peer, size, clients, seconds):
-    pids = peer.proxy_pids
-    before = cpu_ns(pids)
-    result = load("echo", *peer.target, "--size", size, "--clients", clients, "--seconds", seconds)
-    # CPU time and messages are those of the whole run, with warm-up, handshakes and closes.
-    cost = (cpu_ns(pids) - before) / max(result["messages"], 1) / 1000
-    return {"peer": peer.name, "size": size, **result, "proxy_cpu_us": round(cost, 2)}
+    peer.take_turn()
+    # The client reads what the others have used, so that handshakes, warm-up and closes do not count.
+    watch = ":".join(",".join(map(str, pids)) for pids in peer.processes.values())
+    options = ["--size", size, "--clients", clients, "--seconds", seconds, "--watch", watch]
+    result = load("echo", *peer.target, *options)
+    used = dict(zip(peer.processes, result.pop("watched_cpu_seconds"), strict=True))
+    echoes = max(result["messages_per_second"] * result["seconds"], 1)
+    return {"peer": peer.name, "size": size, **result, **per_operation(result, used, echoes)}
+
+
+def per_operation(result, used, count):
+    """Return the microseconds of processor time of client, proxy, app and supervisord for each of so many operations."""
+    seconds = {"client": result["client_cpu_seconds"], **used}
+    return {f"{who}_us": round(1e6 * one / count, 2) for who, one in seconds.items()}
 
 
 def calls_per_echo(peer, size, clients=50):

@@ -66,7 +66,8 @@ def test_results_are_written_as_json_with_a_line_for_each_row():
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
-def test_the_load_client_compiles_without_a_warning():
-    command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", ROOT / "benchmarks/load.c"]
+@pytest.mark.parametrize("program", ["load", "proxy"])
+def test_the_programs_in_c_compile_without_a_warning(program):
+    command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", ROOT / f"benchmarks/{program}.c"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
