@@ -27,10 +27,10 @@ def measure(quick):
     return {"rows": rows, "storms": storms}
 
 
-def handshakes(peer, count):
+def handshakes(peer, count, *arguments):
     peer.take_turn()
     before = {who: cpu_ns(pids) for who, pids in peer.processes.items()}
-    result = load("handshakes", *peer.target, "--count", count)
+    result = load("handshakes", *peer.target, "--count", count, *arguments)
     until(lambda: not sum(per_process(peer.sockets)), "all have left")
     time.sleep(0.1)  # supervisord may still be reading what the app has written
     used = {who: (cpu_ns(pids) - before[who]) / 1e9 for who, pids in peer.processes.items()}

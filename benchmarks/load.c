@@ -1,6 +1,6 @@
 /* A WebSocket load client that costs next to nothing, so that what is measured is the server.
  *
- *   cc -O2 -o load load.c
+ *   cc -O2 -o load load.c -lssl -lcrypto
  *   load COMMAND --connect TARGET[,TARGET ...] [--OPTION VALUE ...]      TARGET: unix:/path or 127.0.0.1:8080
  *
  *   echo        --clients 50 --size 1024 --seconds 5   each client sends a message when the last one is back
@@ -16,7 +16,9 @@
  * "ready {...}" says that all clients are there or have failed. Those that stay answer pings until standard input
  * closes, and at each line of it send a message of --size bytes; "ready" again when all are back. With --return those
  * that the server sends away come back within a second. --deflate offers compression as a browser does: messages
- * are sent as they are (RFC 7692 leaves that to the sender), answers are only counted.
+ * are sent as they are (RFC 7692 leaves that to the sender), answers are only counted. --tls full speaks TLS and checks no
+ * certificate; with --tls resumed each of the clients under way resumes the session of the one before it. --groups
+ * are the key exchanges that it offers, OpenSSL's own by default.
  * --watch 1,2:3 tells the processor time that these processes, in groups, have had while echo measured.
  * One thread, level-triggered epoll: an echo costs a send, a recv and a share of an epoll_wait.
  */
@@ -26,6 +28,9 @@
 #include <errno.h>
 #include <getopt.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -54,6 +59,8 @@ struct client {
     enum state state;
     bool writing, stays;
     int error;
+    SSL *tls;
+    SSL_SESSION *session; /* the latest, for the next one in this place */
     long said;
     double started, due; /* of what is under way: handshake or message; of what comes next */
     const uint8_t *out;  /* what is being sent, and how much of it is left */
@@ -70,12 +77,15 @@ static int target_count, epoll;
 static enum mode mode;
 static long count = 50, concurrency = 50, size = 32, each, stay, rate, slots; /* slots: of the table of clients */
 static double seconds = 5;
-static bool deflate, come_back, asked, ending;
+static bool deflate, come_back, asked, ending, resume;
 static FILE *logfile;
+static SSL_CTX *context; /* if it is TLS */
 
 static struct client *clients;
 static long started, present, opening, opened, failed, done, lost, answers, messages_all, answer_bytes;
 static double now, last_open;
+static long resumed;
+static char spoken[128];
 static char request[512];
 static uint8_t *messages[MESSAGES], input[1 << 18];
 static size_t request_size, message_size, turn;
@@ -149,6 +159,49 @@ static void want(struct client *c, bool writing)
     c->writing = writing;
 }
 
+/* What SSL_read and SSL_write mean, in the words of recv(2) and send(2). */
+static ssize_t in_words_of_sockets(struct client *c, int n)
+{
+    if (n > 0)
+        return n;
+    int error = SSL_get_error(c->tls, n);
+    ERR_clear_error();
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
+        errno = EAGAIN;
+    else if (error == SSL_ERROR_SSL)
+        errno = EPROTO;
+    return error == SSL_ERROR_ZERO_RETURN || !errno ? 0 : -1;
+}
+
+static ssize_t transmit(struct client *c, const void *data, size_t length)
+{
+    return c->tls ? in_words_of_sockets(c, SSL_write(c->tls, data, length)) : send(c->fd, data, length, MSG_NOSIGNAL);
+}
+
+static ssize_t take(struct client *c, void *to, size_t length)
+{
+    return c->tls ? in_words_of_sockets(c, SSL_read(c->tls, to, length)) : recv(c->fd, to, length, 0);
+}
+
+static int new_session(SSL *tls, SSL_SESSION *session)
+{
+    struct client *c = SSL_get_app_data(tls);
+    SSL_SESSION_free(c->session);
+    c->session = session;
+    return 1;
+}
+
+static void begin_tls(struct client *c)
+{
+    c->tls = SSL_new(context);
+    SSL_set_app_data(c->tls, c);
+    SSL_set_fd(c->tls, c->fd);
+    SSL_set_tlsext_host_name(c->tls, "localhost");
+    SSL_set_connect_state(c->tls);
+    if (resume && c->session)
+        SSL_set_session(c->tls, c->session);
+}
+
 static void flush(struct client *c)
 {
     while (c->left || c->pong_size) {
@@ -156,11 +209,11 @@ static void flush(struct client *c)
             c->out = c->control, c->left = c->pong_size, c->pong_size = 0;
             continue;
         }
-        ssize_t n = send(c->fd, c->out, c->left, MSG_NOSIGNAL);
-        if (n < 0) { /* not yet connected, or full; any other error is for receive() to report */
-            if (errno != EAGAIN && !c->error)
+        ssize_t n = transmit(c, c->out, c->left);
+        if (n < 0 || (!n && c->tls)) { /* not yet connected, or full; any other error is for receive() to report */
+            if (n < 0 && errno != EAGAIN && !c->error)
                 c->error = errno;
-            return want(c, true);
+            return want(c, !c->tls || SSL_want_write(c->tls));
         }
         c->out += n, c->left -= n;
     }
@@ -175,6 +228,11 @@ static void push(struct client *c, const void *data, size_t length)
 
 static void gone(struct client *c)
 {
+    if (c->tls) {
+        SSL_shutdown(c->tls);
+        SSL_free(c->tls);
+        c->tls = NULL;
+    }
     close(c->fd);
     present--;
     c->state = AWAY;
@@ -209,7 +267,7 @@ static const char *name_of(int error)
 static void open_one(struct client *c, double when)
 {
     int target = started % target_count, family = targets[target].address.ss_family, yes = 1;
-    *c = (struct client){.started = when, .state = OPENING, .stays = c->stays};
+    *c = (struct client){.started = when, .state = OPENING, .stays = c->stays, .session = c->session};
     if ((c->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0)) < 0)
         die("socket");
     if (family == AF_INET) {
@@ -227,6 +285,8 @@ static void open_one(struct client *c, double when)
         return fail(c, name_of(error));
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event);
+    if (context)
+        begin_tls(c);
     /* On loopback the connection mostly stands by now: no need to wait to be told so. */
     push(c, request, request_size);
 }
@@ -241,7 +301,11 @@ static void stands(struct client *c)
 {
     c->state = OPEN;
     opening--, opened++;
+    resumed += c->tls && SSL_session_reused(c->tls);
     last_open = now;
+    if (c->tls && !*spoken)
+        snprintf(spoken, sizeof spoken, "%s, %s, %s", SSL_get_version(c->tls), SSL_get_cipher(c->tls),
+                 SSL_group_to_name(c->tls, SSL_get_negotiated_group(c->tls)));
     if (mode != ECHO)
         sample(now - c->started);
     log_result(c, now - c->started, "101");
@@ -325,8 +389,8 @@ static void read_head(struct client *c, size_t length)
 static void receive(struct client *c)
 {
     bool head = c->state == OPENING;
-    ssize_t n = head ? recv(c->fd, c->head + c->head_size, sizeof c->head - 1 - c->head_size, 0)
-                     : recv(c->fd, input, sizeof input, 0);
+    ssize_t n = head ? take(c, c->head + c->head_size, sizeof c->head - 1 - c->head_size)
+                     : take(c, input, sizeof input);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n > 0)
@@ -370,10 +434,12 @@ static void wait_for_events(double until)
             ending = !asked;
             continue;
         }
-        if (events[i].events & EPOLLOUT)
+        if (events[i].events & EPOLLOUT || (c->tls && c->left)) /* in a TLS handshake the request waits for answers */
             flush(c);
         if (events[i].events & ~EPOLLOUT)
-            receive(c);
+            do
+                receive(c);
+            while (c->tls && SSL_pending(c->tls));
     }
     if (now > swept + 0.05)
         swept = now, sweep();
@@ -428,7 +494,10 @@ static void report(const char *prefix, const char *what, double number, double e
     printf("}, \"watched_cpu_seconds\": [");
     for (int i = 0; i < watched_count; i++)
         printf("%s%.6f", i ? ", " : "", watched[i].since);
-    puts("]}");
+    printf("]");
+    if (context)
+        printf(", \"resumed\": %ld, \"tls\": \"%s\"", resumed, spoken);
+    puts("}");
     fflush(stdout);
 }
 
@@ -529,6 +598,20 @@ static void run_hold(void)
     printf("{\"lost\": %ld, \"returned\": %ld, \"failed\": %ld}\n", gone_before, started - count, failed);
 }
 
+static void prepare_tls(const char *groups)
+{
+    context = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                              SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_quiet_shutdown(context, 1); /* OpenSSL resumes no session that has ended without a shutdown */
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(context, new_session);
+    if (groups && !SSL_CTX_set1_groups_list(context, groups))
+        die(groups);
+    signal(SIGPIPE, SIG_IGN);
+}
+
 static void set_target(char *name)
 {
     struct sockaddr_un *path = (struct sockaddr_un *)&targets[target_count].address;
@@ -612,7 +695,8 @@ int main(int argc, char **argv)
         {"clients", 1, 0, 'n'}, {"count", 1, 0, 'n'}, {"concurrency", 1, 0, 'p'}, {"size", 1, 0, 'b'},
         {"messages", 1, 0, 'm'},
         {"stay", 1, 0, 's'}, {"rate", 1, 0, 'r'}, {"seconds", 1, 0, 't'}, {"log", 1, 0, 'l'}, {"connect", 1, 0, 'c'},
-        {"watch", 1, 0, 'w'}, {"deflate", 0, 0, 'd'}, {"return", 0, 0, 'a'}, {0}};
+        {"watch", 1, 0, 'w'}, {"tls", 1, 0, 'x'}, {"groups", 1, 0, 'g'}, {"deflate", 0, 0, 'd'}, {"return", 0, 0, 'a'}, {0}};
+    const char *secured = NULL, *groups = NULL;
     char command = argc > 2 ? *argv[1] : '?'; /* no two begin with the same letter, but serve and storm */
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
@@ -638,6 +722,8 @@ int main(int argc, char **argv)
             setlinebuf(logfile); /* whole lines, also if it is ended */
             break;
         case 'd': deflate = true; break;
+        case 'x': secured = optarg; break;
+        case 'g': groups = optarg; break;
         case 'a': come_back = true; break;
         case 'w':
             for (char *group; (group = strsep(&optarg, ":")) && watched_count < 8;)
@@ -651,6 +737,10 @@ int main(int argc, char **argv)
         }
     if (!strchr("ehsib", command) || !target_count)
         return fprintf(stderr, "The head of load.c says how to call it.\n"), 2;
+    if (secured) {
+        prepare_tls(groups);
+        resume = !strcmp(secured, "resumed");
+    }
     if (command == 's') /* storm */
         concurrency = count;
     request_size = snprintf(request, sizeof request,

@@ -44,11 +44,14 @@ class Peer:
     deflate: bool = False
     # The class of scheduling of its app: os.SCHED_OTHER or os.SCHED_BATCH.
     policy: int = os.SCHED_OTHER
+    # Whether it speaks TLS.
+    secured: bool = False
 
     @property
     def target(self):
         """Return the load client's arguments."""
-        return ["--connect", self.connect, *(["--deflate"] if self.deflate else [])]
+        deflate = ["--deflate"] if self.deflate else []
+        return ["--connect", self.connect, *deflate, *(["--tls", "full"] if self.secured else [])]
 
     @property
     def proxy_pids(self):
@@ -87,6 +90,11 @@ def live_sockets():
     return sorted(glob.glob("/srv/websockets/echo/live/*.sock"))
 
 
+def certificate():
+    """Return the paths of certificate and key if the project's site speaks TLS, and else nothing."""
+    return re.findall(r"(?m)^ +ssl_certificate(?:_key)? (.*);", SITE.read_text())[:2]
+
+
 def _supervisord():
     return int(pathlib.Path("/run/supervisord.pid").read_text())
 
@@ -98,7 +106,7 @@ def policy():
 
 def _deployed(name, connect, pid=None, policy=os.SCHED_OTHER):
     sockets = [os.path.realpath(path) for path in live_sockets()]
-    return Peer(name, connect, sockets, pid, _supervisord(), policy=policy)
+    return Peer(name, connect, sockets, pid, _supervisord(), policy=policy, secured=bool(pid and certificate()))
 
 
 @contextlib.contextmanager
@@ -122,7 +130,9 @@ def floor():
 
 @contextlib.contextmanager
 def haproxy(name="haproxy", port=8102, mode="http", policy=os.SCHED_OTHER):
-    text = pathlib.Path(_fill("haproxy.cfg")).read_text().replace(":8102", f":{port}")
+    pem = "".join(pathlib.Path(path).read_text() for path in certificate())
+    tls = f"ssl crt {_write(name, 'tls.pem', pem)}" if pem else ""
+    text = pathlib.Path(_fill("haproxy.cfg", tls)).read_text().replace(":8102", f":{port}")
     if mode == "tcp":
         text = text.replace("mode http", "mode tcp").replace("    option forwardfor\n", "")
     with _running(name, ["haproxy", "-W", "-f", _write(name, "haproxy.cfg", text)], policy=policy) as pid:
@@ -135,7 +145,8 @@ haproxy_tcp = functools.partial(haproxy, "haproxy_tcp", 8106, mode="tcp")
 
 @contextlib.contextmanager
 def caddy():
-    config = _fill("Caddyfile")
+    paths = [_write("caddy", pathlib.Path(path).name, pathlib.Path(path).read_text()) for path in certificate()]
+    config = _fill("Caddyfile", f"tls {paths[0]} {paths[1]}" if paths else "")
     with _running("caddy", ["caddy", "run", "--adapter", "caddyfile", "--config", config], user=USER) as pid:
         yield _ready(_deployed("caddy", "127.0.0.1:8103", pid))
 
@@ -228,10 +239,10 @@ def _write(name, file, text):
     return str(SCRATCH / name / file)
 
 
-def _fill(file):
+def _fill(file, tls=""):
     """Return the path of a peer's file in which the line with SOCKET is repeated for each process of the app."""
     lines = []
-    for line in (FILES / file).read_text().splitlines():
+    for line in (FILES / file).read_text().replace("# TLS", tls).splitlines():
         sockets = live_sockets() if "SOCKET" in line and not line.startswith("#") else [""]
         lines += [line.replace("SOCKET", path).replace("NAME", pathlib.Path(path).stem) for path in sockets]
     return _write(file.split(".")[0].lower(), file, "\n".join(lines) + "\n")
