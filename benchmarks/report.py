@@ -116,11 +116,32 @@ def summary(parts):
             like = [one for one in part["rows"] if all(one.get(key) == row[key] for key in ("peer", "what", "size"))]
             row["per_second"] = statistics.median(one[rate] for one in like)
         found["apps_memory"] = part["memory"]
+    if part := parts.get("tls"):
+        found["tls"] = tls_summary(part)
+    if part := parts.get("versions"):
+        found["versions"] = versions_summary(part)
     if part := parts.get("under_load"):
         found["under_load"] = phases(part["rounds"])
     if part := parts.get("deploy"):
         found["deploy"] = part["medians"]
     return found
+
+
+def tls_summary(part):
+    values = ("handshakes_per_second", "proxy_us", "app_us", "failed", "resumed", "opened")
+    echoes = ("messages_per_second", "proxy_us", "failed")
+    return {
+        "handshakes": medians(part["rows"], ("peer", "kind", "tls"), values),
+        "messages": medians(part["messages"], ("peer",), echoes),
+        "memory": part["memory"],
+    }
+
+
+def versions_summary(part):
+    each = ("proxy_us", "app_us", "supervisord_us")
+    rows = [{**row, "sum_us": sum(row[what] for what in each)} for row in part["rows"]]
+    costs = medians(rows, ("peer", "what"), (*each, "sum_us", "failed"), "sum_us", base="earlier")
+    return {"commit": part["commit"], "costs": costs, "memory": part["memory"]}
 
 
 # Tables
@@ -369,6 +390,51 @@ def deploy(found):
     return {"deploy": table(head, lines)}
 
 
+def tls(found):
+    lines, one = {}, found["tls"]
+
+    def put(what, row, cell):
+        lines.setdefault(what, {})[row["peer"]] = cell
+
+    for row in one["handshakes"]:
+        kind = row["kind"]
+        put(f"{kind}: handshakes/s", row, thousands(row["handshakes_per_second"]))
+        put(f"{kind}: µs of the proxy's CPU", row, f"{row['proxy_us']:.0f}")
+        put(f"{kind}: how", row, row["tls"].replace("TLS_", ""))
+        if kind == "resumed":
+            put("share that was resumed", row, f"{row['resumed'] / row['opened']:.2f}")
+    for row in one["messages"]:
+        put("1 KiB, 50 clients: messages/s", row, thousands(row["messages_per_second"]))
+        put("1 KiB, 50 clients: µs of the proxy's CPU", row, f"{row['proxy_us']:.1f}")
+    for row in one["memory"]:
+        put("bytes of the proxy for an idle connection", row, thousands(row["proxy_idle"]))
+        put("the same after a message of 64 KiB", row, thousands(row["proxy_after"]))
+    peers = peers_of(one["handshakes"])
+    rows = [[what, *(line.get(peer, "") for peer in peers)] for what, line in lines.items()]
+    return {"tls": table(["", *map(name, peers)], rows)}
+
+
+def versions(found):
+    one, lines = found["versions"], []
+    for this in (row for row in one["costs"] if row["peer"] == "this"):
+        earlier = next(row for row in one["costs"] if (row["peer"], row["what"]) == ("earlier", this["what"]))
+        parts = [
+            f"{earlier[f'{part}_us']:.1f} / {this[f'{part}_us']:.1f}" for part in ("proxy", "app", "supervisord", "sum")
+        ]
+        lines.append([f"{this['what']}, µs of CPU", *parts, f"{this['ratio']:.2f}"])
+    memory = {row["peer"]: row for row in one["memory"]}
+    for when, what in {"idle": "idle connection, bytes", "after": "after a message of 64 KiB"}.items():
+        sums = {peer: row[f"proxy_{when}"] + row[f"app_{when}"] for peer, row in memory.items()}
+        parts = [
+            f"{thousands(memory['earlier'][f'{part}_{when}'])} / {thousands(memory['this'][f'{part}_{when}'])}"
+            for part in ("proxy", "app")
+        ]
+        both = f"{thousands(sums['earlier'])} / {thousands(sums['this'])}"
+        lines.append([what, *parts, "", both, f"{sums['this'] / sums['earlier']:.2f}"])
+    head = [f"`{one['commit']}` / this version", "nginx", "app", "supervisord", "sum", "ratio"]
+    return {"versions": table(head, lines)}
+
+
 def ceiling(found):
     lines = {}
     for row in found["ceiling"]:
@@ -390,6 +456,8 @@ TABLES = {
     "under_load": under_load,
     "deploy": deploy,
     "ceiling": ceiling,
+    "tls": tls,
+    "versions": versions,
 }
 
 

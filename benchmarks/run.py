@@ -1,6 +1,6 @@
 """Measure: bin/benchmark runs this. It makes a test host, deploys this project to it, and measures on it.
 
-Most parts run on the host, in its network namespace (inside.py); the last two run on the control node.
+Most parts run on the host, in its network namespace (inside.py); the last ones run on the control node.
 """
 
 import contextlib
@@ -18,11 +18,12 @@ import figures
 import hosts
 import report
 import under_load
+import versions
 
 HERE = pathlib.Path(__file__).resolve().parent
 INSIDE = ("calibrate", "throughput", "buffers", "handshakes", "balance", "idle", "apps")
 AUTOGROUP = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
-PARTS = (*INSIDE, "under_load", "deploy")
+PARTS = (*INSIDE, "tls", "under_load", "deploy", "versions")
 
 
 def inside(inventory, part, quick):
@@ -32,6 +33,15 @@ def inside(inventory, part, quick):
     if done.returncode:
         sys.exit(f"The part {part} failed.")
     return json.loads(done.stdout)
+
+
+def tls(inventory, quick):
+    """Measure TLS, with which the site is deployed only for that time."""
+    site = hosts.ROOT / "playbooks/site.yml"
+    hosts.playbook(inventory, site, arguments=["--extra-vars", "websockets_tls=self-signed"])
+    found = inside(inventory, "tls", quick)
+    hosts.playbook(inventory, site)
+    return found
 
 
 def deploy(quick):
@@ -83,7 +93,12 @@ def measure(parts, quick, path):
             if part in INSIDE:
                 found = inside(inventory, part, quick)
             else:
-                found = under_load.measure(inventory, quick) if part == "under_load" else deploy(quick)
+                found = {
+                    "tls": lambda: tls(inventory, quick),
+                    "under_load": lambda: under_load.measure(inventory, quick),
+                    "deploy": lambda: deploy(quick),
+                    "versions": lambda: versions.measure(quick),
+                }[part]()
             if found:
                 date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
                 took = round(time.monotonic() - started)

@@ -1,16 +1,23 @@
 """The arithmetic and the documents of benchmarks/. Only bin/benchmark measures."""
 
 import json
+import pathlib
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
 
 import pytest
+from ansible_collections.websockets.deploy.plugins.module_utils import paths, tls
 from role import ROOT
+from websockets.sync.server import serve
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import proxies
 import report
+import versions
 
 ROUNDS = [
     {"peer": "direct", "round": 0, "size": 32, "rate": 100},
@@ -65,9 +72,117 @@ def test_results_are_written_as_json_with_a_line_for_each_row():
     assert len(report.dump(results).splitlines()) == 24
 
 
-@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+needs_compiler = pytest.mark.skipif(
+    not shutil.which("cc") or not pathlib.Path("/usr/include/openssl/ssl.h").exists(),
+    reason="no C compiler, or no OpenSSL",
+)
+
+
+@needs_compiler
 @pytest.mark.parametrize("program", ["load", "proxy"])
 def test_the_programs_in_c_compile_without_a_warning(program):
     command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", ROOT / f"benchmarks/{program}.c"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@needs_compiler
+def test_the_load_client_resumes_the_sessions_of_tls(tmp_path, monkeypatch):
+    libraries = ["-lssl", "-lcrypto"]
+    subprocess.run(["cc", "-o", tmp_path / "load", ROOT / "benchmarks/load.c", *libraries], check=True)
+    monkeypatch.setattr(paths, "SCRATCH", str(tmp_path))
+    (tmp_path / "pem").write_text("".join(tls.make(["localhost"])))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pem")
+    with serve(
+        lambda connection: [connection.send(message) for message in connection], "127.0.0.1", 0, ssl=context
+    ) as server:
+        threading.Thread(target=server.serve_forever).start()
+
+        def load(command, *arguments):
+            target = f"127.0.0.1:{server.socket.getsockname()[1]}"
+            given = [tmp_path / "load", command, "--connect", target, *arguments]
+            return json.loads(subprocess.run(given, stdout=subprocess.PIPE, check=True, timeout=60).stdout)
+
+        full, resumed = (
+            load("handshakes", "--count=20", "--concurrency=4", "--tls", how) for how in ("full", "resumed")
+        )
+        echo = load("echo", "--clients=2", "--messages=3", "--size=65536", "--tls=full", "--groups=P-256")
+        server.shutdown()
+    assert (full["opened"], full["failed"], full["resumed"]) == (20, 0, 0)
+    # Each of the four clients has to make a first handshake.
+    assert (resumed["opened"], resumed["failed"], resumed["resumed"]) == (20, 0, 16)
+    assert (echo["messages"], echo["answer_bytes"]) == (6, 65536)
+    assert echo["tls"].startswith("TLSv1.3") and echo["tls"].endswith("secp256r1")
+
+
+@pytest.mark.parametrize(("file", "line"), [("haproxy.cfg", "ssl crt /c.pem"), ("Caddyfile", "tls /c.crt /c.key")])
+def test_a_peer_speaks_tls_if_the_project_does(tmp_path, monkeypatch, file, line):
+    monkeypatch.setattr(proxies, "SCRATCH", tmp_path)
+    plain = pathlib.Path(proxies._fill(file)).read_text()
+    secured = pathlib.Path(proxies._fill(file, line)).read_text()
+    assert line not in plain
+    assert line in secured
+    assert "# TLS" not in secured
+
+
+@pytest.mark.parametrize("secured", [True, False])
+def test_the_peers_get_the_certificate_of_the_site(tmp_path, monkeypatch, secured):
+    lines = "    ssl_certificate /a.crt;\n    ssl_certificate_key /a.key;\n"
+    site = tmp_path / "site.conf"
+    # A server that refuses, and the app's: both have the lines.
+    site.write_text("".join(f"server {{\n    listen 127.0.0.1:8000;\n{lines if secured else ''}}}\n" for _ in range(2)))
+    monkeypatch.setattr(proxies, "SITE", site)
+    assert proxies.certificate() == (["/a.crt", "/a.key"] if secured else [])
+
+
+def test_tls_has_a_column_for_each_peer_and_the_share_that_resumed():
+    row = {"peer": "project", "tls": "TLSv1.3, TLS_AES_256_GCM_SHA384, x25519", "failed": 0, "opened": 2000}
+    rate = {"handshakes_per_second": 1500.0, "proxy_us": 400.4, "app_us": 200.0}
+    part = {
+        "rows": [
+            {**row, **rate, "kind": "full", "round": 0, "resumed": 0},
+            {**row, **rate, "kind": "resumed", "round": 0, "resumed": 1950},
+            {**row, **rate, "kind": "full", "round": 0, "resumed": 0, "peer": "caddy", "proxy_us": 600.0},
+        ],
+        "messages": [{"peer": "project", "round": 0, "messages_per_second": 40000.0, "proxy_us": 22.2, "failed": 0}],
+        "memory": [{"peer": "project", "proxy_idle": 50000.0, "proxy_after": 180000.4}],
+    }
+    lines = report.tls(report.summary({"tls": part}))["tls"].splitlines()
+    assert lines[0] == "|  | this project | Caddy |"
+    assert "| full: µs of the proxy's CPU | 400 | 600 |" in lines
+    assert "| share that was resumed | 0.97 |  |" in lines
+    assert "| the same after a message of 64 KiB | 180,000 |  |" in lines
+
+
+def test_versions_are_compared_by_the_sum_of_all_that_serves():
+    def row(peer, number, proxy, app, supervisord):
+        cost = {"proxy_us": proxy, "app_us": app, "supervisord_us": supervisord}
+        return {"peer": peer, "round": number, "what": "handshake", "failed": 0, **cost}
+
+    memory = {"proxy_idle": 20000.0, "app_idle": 16000.0, "proxy_after": 150000.0, "app_after": 80000.0}
+    part = {
+        "commit": "abc1234",
+        "rows": [
+            row("earlier", 0, 150.0, 300.0, 50.0),
+            row("this", 0, 80.0, 200.0, 20.0),
+            # In this round the machine was slow.
+            row("earlier", 1, 300.0, 600.0, 100.0),
+            row("this", 1, 160.0, 400.0, 40.0),
+        ],
+        "memory": [{"peer": "earlier", **memory}, {"peer": "this", **memory, "app_idle": 7000.0}],
+    }
+    found = report.versions_summary(part)
+    lines = report.versions({"versions": found})["versions"].splitlines()
+    assert lines[0] == "| `abc1234` / this version | nginx | app | supervisord | sum | ratio |"
+    assert lines[2] == "| handshake, µs of CPU | 225.0 / 120.0 | 450.0 / 300.0 | 75.0 / 30.0 | 750.0 / 450.0 | 0.60 |"
+    assert lines[3] == "| idle connection, bytes | 20,000 / 20,000 | 16,000 / 7,000 |  | 36,000 / 27,000 | 0.75 |"
+
+
+def test_a_clone_without_the_earlier_commit_says_so_and_measures_nothing(capsys):
+    missing = 40 * "0"
+    assert not versions.has(missing)
+    assert versions.measure(quick=True, commit=missing) == {}
+    assert missing in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="git fetch --unshallow"), versions.checkout(missing):
+        pass
