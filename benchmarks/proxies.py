@@ -3,14 +3,15 @@
 ``direct`` is the deployed app's sockets, and ``project`` is nginx as deployed. The others run beside it on their own
 ports, from the files in ``peers/``, and proxy to the same sockets; only ``documentation`` has its own app.
 
-What has no class of scheduling of its own runs as the system schedules all processes, and so does the app while such a peer
-is measured. The others run as this project's services do: ``take_turn`` sets the app's class.
+A peer has a class of scheduling: that of this project's services, or that of all processes by default. While it is measured,
+the app has the same: ``take_turn`` sees to it.
 """
 
 import contextlib
 import dataclasses
 import functools
 import glob
+import itertools
 import os
 import pathlib
 import pwd
@@ -42,7 +43,7 @@ class Peer:
     supervisord: int = None
     # Whether its clients offer compression, as browsers do.
     deflate: bool = False
-    # The class of scheduling of its app: os.SCHED_OTHER or os.SCHED_BATCH.
+    # The class of scheduling of proxy and app: os.SCHED_OTHER or os.SCHED_BATCH.
     policy: int = os.SCHED_OTHER
     # Whether it speaks TLS.
     secured: bool = False
@@ -70,8 +71,8 @@ class Peer:
         return load("handshakes", *self.target, "--count", 8)["failed"] == 0
 
     def take_turn(self):
-        """Have the app scheduled as it is for this peer: other peers share its processes."""
-        for pid in self.app_pids:
+        """Have its processes scheduled as they are for this peer: other peers share them."""
+        for pid in itertools.chain(*self.processes.values()):
             if os.sched_getscheduler(pid) != self.policy:
                 # Their own user may do that, and root in a container may not.
                 user = pathlib.Path(f"/proc/{pid}").stat().st_uid
@@ -99,8 +100,9 @@ def _supervisord():
     return int(pathlib.Path("/run/supervisord.pid").read_text())
 
 
-def policy():
-    """Return the class of scheduling of this project's services."""
+@functools.cache
+def own_policy():
+    """Return the class of scheduling of this project's services, as it was before a peer took its turn."""
     return os.sched_getscheduler(_supervisord())
 
 
@@ -111,21 +113,25 @@ def _deployed(name, connect, pid=None, policy=os.SCHED_OTHER):
 
 @contextlib.contextmanager
 def direct():
-    yield _deployed("direct", ",".join(f"unix:{path}" for path in live_sockets()), policy=policy())
+    yield _deployed("direct", ",".join(f"unix:{path}" for path in live_sockets()), policy=own_policy())
 
 
 @contextlib.contextmanager
-def project():
+def project(name="project", policy=None):
     listen = re.search(r"listen ([\d.:]+)", SITE.read_text())[1]
-    yield _deployed("project", listen, int(pathlib.Path("/run/nginx.pid").read_text()), policy())
+    nginx = int(pathlib.Path("/run/nginx.pid").read_text())
+    yield _deployed(name, listen, nginx, own_policy() if policy is None else policy)
+
+
+project_batch = functools.partial(project, "project_batch", os.SCHED_BATCH)
 
 
 @contextlib.contextmanager
 def floor():
     """The least that a proxy does, scheduled as this project's services are."""
     command = ["proxy", "8104", *(os.path.realpath(path) for path in live_sockets())]
-    with _running("floor", command, USER, policy()) as pid:
-        yield _ready(_deployed("floor", "127.0.0.1:8104", pid, policy()))
+    with _running("floor", command, USER, own_policy()) as pid:
+        yield _ready(_deployed("floor", "127.0.0.1:8104", pid, own_policy()))
 
 
 @contextlib.contextmanager
@@ -203,8 +209,8 @@ def variant(name, buffer=None, port=8110):
     main = re.sub(r"include /etc/nginx/conf\.d/[^;]*;", f"include {shared}; include {path};", main)
     main = re.sub(r"worker_connections\s+\d+;", f"worker_connections {DESCRIPTORS};", main)
     config = _write(name, "nginx.conf", f"daemon off;\nworker_rlimit_nofile {DESCRIPTORS};\n{main}")
-    with _nginx(name, config, policy=policy()) as pid:
-        yield _ready(_deployed(name, f"127.0.0.1:{port}", pid, policy()))
+    with _nginx(name, config, policy=own_policy()) as pid:
+        yield _ready(_deployed(name, f"127.0.0.1:{port}", pid, own_policy()))
 
 
 @contextlib.contextmanager
@@ -216,7 +222,7 @@ def running(starts):
 
 
 def _as_deployed():
-    with direct() as peer:
+    with project() as peer:
         peer.take_turn()
 
 

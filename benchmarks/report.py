@@ -15,6 +15,7 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "docs/performance.md")
 NAMES = {
     "direct": "the sockets",
     "project": "this project",
+    "project_batch": "this project, batch",
     "documentation": "documentation",
     "documentation_nginx": "its nginx.conf alone",
     "documentation_published": "documentation, 512 `worker_connections`",

@@ -20,7 +20,7 @@ PEERS = (
     proxies.floor,
 )
 # How an echo's cost depends on the class of scheduling and on HTTP: with many clients only.
-MORE = (proxies.haproxy_batch, proxies.haproxy_tcp)
+MORE = (proxies.project_batch, proxies.haproxy_batch, proxies.haproxy_tcp)
 
 
 def measure(quick):

@@ -1,12 +1,18 @@
 """The arithmetic and the documents of benchmarks/. Only bin/benchmark measures."""
 
+import contextlib
 import json
+import os
 import pathlib
+import select
 import shutil
+import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from ansible_collections.websockets.deploy.plugins.module_utils import paths, tls
@@ -186,3 +192,66 @@ def test_a_clone_without_the_earlier_commit_says_so_and_measures_nothing(capsys)
     assert missing in capsys.readouterr().err
     with pytest.raises(SystemExit, match="git fetch --unshallow"), versions.checkout(missing):
         pass
+
+
+@pytest.fixture
+def floor(tmp_path):
+    """The minimal proxy before one Unix socket: its process id, a client's connection and the app's end of it."""
+    subprocess.run(["cc", "-o", tmp_path / "proxy", ROOT / "benchmarks/proxy.c"], check=True)
+    with socket.socket() as free, socket.socket(socket.AF_UNIX) as app:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+        free.close()
+        app.bind(str(tmp_path / "app.sock"))
+        app.listen()
+        app.settimeout(20)
+        command = [tmp_path / "proxy", str(address[1]), tmp_path / "app.sock"]
+        with subprocess.Popen(command, start_new_session=True) as proxy:
+            try:
+                with connected(address) as client, app.accept()[0] as served:
+                    client.settimeout(20)
+                    served.settimeout(20)
+                    yield proxy.pid, client, served
+            finally:
+                os.killpg(proxy.pid, signal.SIGKILL)
+
+
+def connected(address):
+    """Return a connection, as soon as somebody listens."""
+    end = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            return socket.create_connection(address)
+        assert time.monotonic() < end, "the proxy does not listen"
+        time.sleep(0.01)
+
+
+def read_all(connection):
+    """Return all that comes until the other side ends."""
+    return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+@needs_compiler
+def test_the_minimal_proxy_passes_on_the_end_of_one_direction_only(floor):
+    _, client, served = floor
+    client.sendall(b"question")
+    client.shutdown(socket.SHUT_WR)
+    assert read_all(served) == b"question"
+    served.sendall(b"answer")
+    served.close()
+    assert read_all(client) == b"answer"
+
+
+@needs_compiler
+def test_the_minimal_proxy_reads_no_more_than_the_other_side_takes(floor):
+    proxy, client, served = floor
+    block, sent = bytes(range(256)) * 4096, 0
+    while select.select([], [client], [], 0.5)[1] and sent < 100 << 20:
+        sent += client.send(block[sent % len(block) :])
+    client.shutdown(socket.SHUT_WR)
+    received = read_all(served)
+    assert len(received) == sent
+    assert received == (block * (sent // len(block) + 1))[:sent]
+    workers = pathlib.Path(f"/proc/{proxy}/task/{proxy}/children").read_text().split()
+    peaks = [pathlib.Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0] for pid in workers]
+    assert max(map(int, peaks)) < 16 << 10  # kB
