@@ -86,22 +86,22 @@ def bars(title, groups, largest, ticks, unit, entries, results):
     return picture(y + 36, title, [*grid, *body], results)
 
 
-def throughput(found, results):
-    rows = [row for row in found["throughput"] if row["clients"] == 500]
-    groups = []
-    for size in sorted({row["size"] for row in rows}):
-        like = {row["peer"]: row for row in rows if row["size"] == size}
-        group = [([(like[peer]["ratio"], colour, 1)], f"{like[peer]['ratio']:.2f}") for peer, colour in COLOURS.items()]
-        groups.append((report.size(size), group))
-    entries = [(colour, 1, report.name(peer)) for peer, colour in COLOURS.items()]
-    largest = max(1, *(row["ratio"] for row in rows if row["peer"] != "direct"))
+def cpu(found, results):
+    cost = report.costs(found)
+    floor, groups = cost["floor"], []
+    for what in floor:
+        ratios = {peer: cost[peer][what] / floor[what] for peer in COLOURS}
+        groups.append(
+            (what, [([(ratios[peer], colour, 1)], f"{ratios[peer]:.2f}") for peer, colour in COLOURS.items()])
+        )
+    largest = max(one[what] / floor[what] for one in cost.values() for what in floor)
     return bars(
-        "Messages a second of 500 clients, 1 being the bare sockets",
+        "Processor time of the proxy for an echo (500 clients) and a handshake, 1 being a minimal proxy in C",
         groups,
         largest,
-        (0, 0.25, 0.5, 0.75, 1),
+        range(int(largest) + 1),
         "{:g}".format,
-        entries,
+        [(colour, 1, report.name(peer)) for peer, colour in COLOURS.items()],
         results,
     )
 
@@ -165,5 +165,8 @@ def pictures():
     """Return {path: SVG} for the parts that were measured."""
     results = json.loads(report.RESULTS.read_text())
     found = results["summary"]
-    made = {"throughput": throughput, "idle": memory, "under_load": deploy}
-    return {FOLDER / f"{part}.svg": draw(found, results) for part, draw in made.items() if part in found}
+    made = {"idle": memory, "under_load": deploy}
+    pictures = {FOLDER / f"{part}.svg": draw(found, results) for part, draw in made.items() if part in found}
+    if report.costs(found):
+        pictures[FOLDER / "cpu.svg"] = cpu(found, results)
+    return pictures

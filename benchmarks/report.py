@@ -200,6 +200,8 @@ def tables(results):
         made.update(cpu(found, cost))
         if found.get("deploy"):
             made["promise"] = promise(found, cost)
+    if aims := reach(found):
+        made["reach"] = table(["", "wanted", "measured", ""], aims)
     return made
 
 
@@ -263,6 +265,57 @@ def promise(found, cost):
         f"- It passes on **{between(shares, '.0f')} %** of the messages and **{handshakes:.0f} %** of the handshakes a second"
         " that the app's bare sockets reach."
     )
+
+
+def reach(found):
+    """Return a row for each aim whose figure was measured: what, the limit, the figure, and whether it was met."""
+    rows = []
+
+    def aim(what, limit, figure, form=".2f", least=False):
+        figure = round(figure, 2)
+        met = figure >= limit if least else figure <= limit
+        rows.append([what, f"{'≥' if least else '≤'} {limit:{form}}", f"{figure:{form}}", "met" if met else "missed"])
+
+    if cost := costs(found):
+        reach_speed(found, aim, [peer for peer in ("project", "project_batch") if peer in cost])
+    for row in found.get("versions", {}).get("costs", []):
+        if (row["peer"], row["what"]) == ("this", "handshake"):
+            aim("CPU of proxy, app and supervisord for a handshake, of the earlier version's", 0.60, row["ratio"])
+    for row in found.get("idle", [])[:1]:
+        aim("bytes for an idle connection", 34000, row["proxy_idle"] + row["app_idle"], ",.0f")
+        aim("bytes after a message of 64 KiB", 175000, row["proxy_after"] + row["app_after"], ",.0f")
+    for row in found.get("storm", []):
+        if row["peer"] == "project":
+            aim("failed handshakes in a storm of 5,000", 0, row["failed"], ",.0f")
+            aim("seconds until the last one's 101", 1.0, row["seconds"])
+    if fleet := found.get("deploy", {}).get("10"):
+        first, noop = fleet["first"], fleet["noop"]["project"]["seconds"]
+        ratio = first["project"]["seconds"] / first["usual"]["seconds"]
+        aim("first deploy to 10 hosts, of the usual way's time", 0.8, ratio)
+        one = found["deploy"]["1"]["noop"]["project"]["seconds"]
+        aim("a run with nothing to do on 10 hosts, of one host's time", 2, noop / one)
+    return rows
+
+
+def reach_speed(found, aim, own):
+    """State the aims for messages and handshakes."""
+    rates = {(row["peer"], row["size"]): row for row in found["throughput"] if row["clients"] == 500}
+    handshakes = {row["peer"]: row for row in found["handshakes"]}
+    for ours in own:
+        for theirs in ("haproxy", "caddy"):
+            of = f"{name(ours)}, of {name(theirs)}'s"
+            worst = min(
+                row["messages_per_second"] / rates[theirs, number]["messages_per_second"]
+                for (peer, number), row in rates.items()
+                if peer == ours
+            )
+            aim(f"messages a second of 500 clients, at the worst size: {of}", 1, worst, least=True)
+            ratio = handshakes[ours]["handshakes_per_second"] / handshakes[theirs]["handshakes_per_second"]
+            aim(f"handshakes a second: {of}", 1, ratio, least=True)
+        of = f"{name(ours)}, of the sockets'"
+        aim(f"handshakes a second: {of}", 0.90, handshakes[ours]["ratio"], least=True)
+    logged = handshakes["project"]["app_us"] + handshakes["project"]["supervisord_us"]
+    aim("µs of app and supervisord for a handshake, with a line in the log", 270, logged, ".0f")
 
 
 def between(numbers, form=".2f"):

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import proxies
 import report
+import run
 import versions
 
 ROUNDS = [
@@ -192,6 +193,97 @@ def test_a_clone_without_the_earlier_commit_says_so_and_measures_nothing(capsys)
     assert missing in capsys.readouterr().err
     with pytest.raises(SystemExit, match="git fetch --unshallow"), versions.checkout(missing):
         pass
+
+
+def costs(**proxies):
+    """Return parts whose peers' proxies take so many microseconds for an echo of 32 B and of 64 KiB, and for a handshake."""
+    echoes, handshakes = [], []
+    for peer, (small, large, handshake) in {"direct": (0, 0, 0), **proxies}.items():
+        row = {"peer": peer, "round": 0, "p50_us": 1, "p99_us": 2, "failed": 0}
+        row |= {"client_us": 1.0, "app_us": 10.0, "supervisord_us": 0.5}
+        for size, us in ((32, small), (65536, large)):
+            rate = {"messages_per_second": 1e6 / (10 + us)}
+            echoes += [{**row, **rate, "size": size, "clients": clients, "proxy_us": us} for clients in (50, 500)]
+        handshakes.append({**row, "handshakes_per_second": 1e6 / (10 + handshake), "proxy_us": handshake})
+    return {
+        "throughput": {"rows": echoes, "system_calls": []},
+        "handshakes": {"rows": handshakes, "storms": [{**STORM, "failed": 0}]},
+        "deploy": {"medians": DEPLOYS},
+    }
+
+
+PROXIES = {"project": (20, 60, 80), "haproxy": (25, 60, 100), "caddy": (40, 50, 200), "floor": (10, 40, 50)}
+STORM = {"peer": "project", "seconds": 1.2, "p99_us": 3, "per_process": [4, 4]}
+DEPLOYS = {
+    count: {
+        step: {way: {"seconds": seconds, "ok": 5, "changed": 0} for way, seconds in ways.items()}
+        for step, ways in steps.items()
+    }
+    for count, steps in {
+        "1": {"first": {"project": 10, "usual": 10}, "noop": {"project": 2, "usual": 8}},
+        "10": {"first": {"project": 30, "usual": 50}, "noop": {"project": 5, "usual": 40}},
+    }.items()
+}
+MACHINE = {"cpu": "A", "cores": 2, "memory_gib": 24, "kernel": "6", "debian": "13", "autogroup": False}
+MACHINE |= dict.fromkeys(("nginx", "haproxy", "caddy", "python", "websockets", "uvloop"), "1")
+
+
+def tables(parts, **results):
+    dated = {title: {"date": "2026-01-02", **part} for title, part in parts.items()}
+    return report.tables({"machine": MACHINE, "parts": dated, "summary": report.summary(dated), **results})
+
+
+def test_processor_time_is_shown_with_its_ratio_to_the_floor_and_to_each_peer():
+    made = tables(costs(**PROXIES))
+    assert "| this project | 20.0 (2.00) | 60.0 (1.50) |" in made["cpu_echo"].splitlines()
+    assert "| HAProxy | 0.80 | 1.00 | 0.80 |" in made["cpu_ratio"].splitlines()
+    assert "| this project | 1 | 80 | 10 | 0 | 90 | 1.60 |" in made["cpu_handshake"].splitlines()
+    assert "| 64 KiB, proxy | 0.0 | 60.0 | 60.0 | 50.0 | 40.0 |" in made["cpu_all"].splitlines()
+    assert "0.80 to 1.00 of HAProxy's (for a handshake 0.80)" in made["promise"]
+    assert "**14 to 33 %** of the messages and **11 %** of the handshakes" in made["promise"]
+
+
+def test_what_was_aimed_at_is_met_or_missed():
+    made = tables(costs(**PROXIES))
+    aims = {line.split(" | ")[0]: line.split(" | ")[2:] for line in made["reach"].splitlines()[2:]}
+    messages = "| messages a second of 500 clients, at the worst size: this project, of"
+    assert aims[f"{messages} HAProxy's"] == ["1.00", "met |"]
+    assert aims[f"{messages} Caddy's"] == ["0.86", "missed |"]
+    assert aims["| handshakes a second: this project, of the sockets'"] == ["0.11", "missed |"]
+    assert aims["| failed handshakes in a storm of 5,000"] == ["0", "met |"]
+    assert aims["| seconds until the last one's 101"] == ["1.20", "missed |"]
+    assert aims["| first deploy to 10 hosts, of the usual way's time"] == ["0.60", "met |"]
+    assert aims["| a run with nothing to do on 10 hosts, of one host's time"] == ["2.50", "missed |"]
+
+
+def test_an_older_measurement_without_processor_time_keeps_the_other_tables():
+    parts = costs(**PROXIES)
+    for row in (*parts["throughput"]["rows"], *parts["handshakes"]["rows"]):
+        del row["proxy_us"]
+    made = tables(parts)
+    assert {"throughput", "handshakes"} < set(made)
+    assert not {"cpu_echo", "promise"} & set(made)
+
+
+def test_the_machine_line_says_how_long_it_took_and_how_sessions_were_scheduled():
+    parts = costs(**PROXIES)
+    assert tables(parts, minutes=28.4)["machine"].endswith("2026-01-02, in 28 minutes")
+    assert "Linux 6, autogroup off" in tables(parts)["machine"]
+
+
+def test_autogroup_is_off_for_a_measurement_and_back_afterwards_also_if_it_fails(tmp_path):
+    setting = tmp_path / "sched_autogroup_enabled"
+    setting.write_text("1\n")
+    with pytest.raises(KeyboardInterrupt), run.without_autogroup(setting):
+        assert setting.read_text() == "0\n"
+        raise KeyboardInterrupt
+    assert setting.read_text() == "1\n"
+
+
+def test_a_machine_without_autogroup_is_measured_as_it_is(tmp_path):
+    with run.without_autogroup(tmp_path / "none" / "such"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
