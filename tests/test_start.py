@@ -269,7 +269,7 @@ FAILING = {
         SHOUTS,
         "echo_00.sock answered b'HELLO' to the message 'hello'",
         "STARTING|RUNNING",
-        "connection closed",
+        "closed with ",
     ),
     "one of two": (
         HALF,

@@ -52,7 +52,7 @@ def test_supervisord_runs_them_and_nothing_else_of_the_app(host, request, app):
 def test_logs_are_kept_per_process(host, echo):
     for process in echo.processes:
         log = host.file(f"/var/log/websockets/echo/{process}-{echo.release}.log")
-        assert log.contains("server listening")
+        assert log.contains("listens on")
 
 
 def test_killed_process_comes_back(host, echo, wait):
