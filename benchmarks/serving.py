@@ -15,7 +15,7 @@ SIZES = (32, 65536)
 
 
 def one_round(quick):
-    count, seconds = (200, 0.1) if quick else (2500, 0.8)
+    count, seconds = (200, 0.1) if quick else (2000, 0.8)
     with proxies.project() as peer:
         rows = [{"what": "handshake", **handshakes(peer, count)}]
         rows += [{"what": f"echo of {size} B", **echo(peer, size, 100, seconds)} for size in SIZES]

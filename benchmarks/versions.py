@@ -11,6 +11,7 @@ the processor time of nginx, app and supervisord for a handshake and an echo, an
 the part ``versions`` of bin/benchmark, with COMMIT as below.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -22,6 +23,7 @@ import tempfile
 
 import hosts
 import report
+import yaml
 from deploy import HERE, PROJECT, Deploy, hosts_of, median, play
 
 STEPS = ("noop", "code", "rollback")
@@ -74,16 +76,13 @@ def deploys(repeats, commit):
 
 
 def pair():
-    """Write an inventory of two hosts like that of benchmarks/inventory; return its folder."""
-    one = {
-        "test_host_release": "trixie",
-        "test_host_init": "systemd",
-        "test_host_arguments": [f"--volume={HERE}:/opt/benchmarks:ro"],
-        "ansible_python_interpreter": "/usr/bin/python3",
-    }
-    inventory = {"websockets": {"hosts": {"earlier": one, "this": one}}}
+    """Write an inventory of two hosts, each like the one of benchmarks/inventory; return its folder."""
+    text = (HERE / "inventory/hosts.yml").read_text().replace("{{ inventory_dir }}/..", str(HERE))
+    (like,) = yaml.safe_load(text)["websockets"]["hosts"].values()
+    host = {**like, "ansible_python_interpreter": "/usr/bin/python3"}
     (HERE / "pair/inventory").mkdir(parents=True, exist_ok=True)
     # JSON is YAML, too.
+    inventory = {"websockets": {"hosts": {"earlier": host, "this": host}}}
     (HERE / "pair/inventory/hosts.yml").write_text(json.dumps(inventory))
     return HERE / "pair"
 
@@ -95,10 +94,9 @@ def measure(quick, rounds=5, commit=COMMIT):
         return {}
     rows, memory = [], []
     with checkout(commit) as earlier, hosts.made(pair(), prepare=HERE / "prepare.yml") as inventory:
-        for host, project in {"earlier": earlier, "this": PROJECT}.items():
-            app = {"websockets_src": str(project / "files/echo")}
-            play(project / "playbooks/site.yml", inventory, host, project, **LIMITS, **app)
-        containers = hosts.containers(inventory)
+        containers, projects = hosts.containers(inventory), {"earlier": earlier, "this": PROJECT}
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            list(threads.map(lambda host: deploy(projects[host], inventory, host), projects))
         for number in range(1 if quick else rounds):
             for host in sorted(containers, reverse=number % 2):
                 for row in inside(containers[host], "round", quick):
@@ -106,6 +104,11 @@ def measure(quick, rounds=5, commit=COMMIT):
         for host in containers:
             memory.append({**inside(containers[host], "memory", quick), "peer": host})
     return {"commit": commit, "rows": rows, "memory": memory}
+
+
+def deploy(project, inventory, host):
+    app = {"websockets_src": str(project / "files/echo")}
+    play(project / "playbooks/site.yml", inventory, host, project, **LIMITS, **app)
 
 
 def inside(container, what, quick):
