@@ -454,7 +454,8 @@ def tls(found):
         kind = row["kind"]
         put(f"{kind}: handshakes/s", row, thousands(row["handshakes_per_second"]))
         put(f"{kind}: µs of the proxy's CPU", row, f"{row['proxy_us']:.0f}")
-        put(f"{kind}: how", row, row["tls"].replace("TLS_", ""))
+        if kind == "full":
+            put("how", row, row["tls"].replace("TLS_", ""))
         if kind == "resumed":
             put("share that was resumed", row, f"{row['resumed'] / row['opened']:.2f}")
     for row in one["messages"]:
