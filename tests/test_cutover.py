@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -426,23 +427,39 @@ def test_no_client_reaches_the_next_release(started, cut_over, port):
             handshake.ask(("127.0.0.1", port), Probe(), sources=["127.0.0.2"], **asked)
 
 
-def test_a_host_of_an_older_version_gets_its_server_with_the_next_release(
-    started, cut_over, nginx_folder, running_nginx
+def as_in_1_1_0(site):
+    site, pools = re.subn(r"    # [^\n]+\n    request_pool_size 1k;\n\n", "", site)
+    assert pools
+    return site.replace(" 66560;", " 69632;")
+
+
+def as_in_1_0_0(site):
+    return as_in_1_1_0(site).replace('        proxy_set_header X-Forwarded-Port "";\n', "")
+
+
+@pytest.mark.parametrize("older", [as_in_1_1_0, as_in_1_0_0])
+def test_a_site_of_an_older_version_becomes_new_with_the_next_release(
+    started, cut_over, nginx_folder, running_nginx, older
 ):
-    made = started(1)
+    # A user's own lines, which look like the role's.
+    own = {"/more": "proxy_buffer_size 5000;\nproxy_buffers 2 5000;\nproxy_busy_buffers_size 5000;"}
+    made = started(1, nginx_locations=own)
     cut_over(made)
     following = Path(made["release"]["next_file"])
-    following.unlink()  # as an older version has left it, and its site
+    following.unlink()  # 1.0.0 had none
     site = Path(paths.site_file("echo"))
     whole = site.read_text()
-    site.write_text(whole.replace('        proxy_set_header X-Forwarded-Port "";\n', ""))
-    assert site.read_text() != whole
+    site.write_text(older(whole))
+    assert len({whole, as_in_1_1_0(whole), as_in_1_0_0(whole)}) == 3
     nginx.reload()
     before = configuration(nginx_folder)
     assert cut_over(made)["changed"] is False
     assert configuration(nginx_folder) == before
     assert recorded.site_of("echo").app == "echo"
-    assert cut_over(started(2))["changed"] is True
+    # What the inputs say is not put off.
+    assert cut_over(made, edit=lambda text: text.replace("buffers 2 5000", "buffers 4 5000"))["changed"] is True
+    site.write_text(older(whole))
+    assert cut_over(started(2, nginx_locations=own))["changed"] is True
     assert following.exists()
     assert site.read_text() == whole
 

@@ -888,13 +888,13 @@ def test_sizes_follow_from_the_connections():
         "nginx_nofile": 2256,
         "minfds": 1256,
         "backlog": 1000,
-        "buffer": 69632,
+        "buffer": 66560,
         "connections_zone": (16 + 1 + 8) * 4096,
         "handshakes_zone": (32 + 1 + 8) * 4096,
     }
 
 
-@pytest.mark.parametrize(("message", "buffer"), [(1, 4096), (4082, 4096), (4083, 8192), (16384, 20480)])
+@pytest.mark.parametrize(("message", "buffer"), [(1, 4096), (4082, 4096), (4083, 5120), (16384, 17408)])
 def test_a_message_fits_into_a_buffer_with_its_header(message, buffer):
     assert plan(message_size=message)["sizes"]["buffer"] == buffer
 

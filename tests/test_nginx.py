@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.websockets.deploy.plugins.module_utils import nginx, paths
-from role import load
+from role import load, nginx_files, plan
 
 SITE = "server { listen 127.0.0.1:18080; server_name a.example; }\n"
 
@@ -66,6 +66,14 @@ def test_the_whole_configuration_is_tested_not_the_file_alone(nginx_folder):
     (nginx_folder / "conf.d" / "theirs.conf").write_text(upstream)
     with pytest.raises(nginx.NginxError, match='duplicate upstream "same"'):
         nginx.test({f"{nginx_folder}/conf.d/a.conf": upstream})
+
+
+def test_the_users_lines_may_say_what_the_role_says_elsewhere(nginx_folder):
+    """The same directive twice in one block is an error of nginx's."""
+    lines = "request_pool_size 2k;\nproxy_buffer_size 8k;\nproxy_buffers 4 8k;\nproxy_busy_buffers_size 8k;"
+    files = nginx_files(plan(nginx_server=lines, listen="127.0.0.1:18080"), nginx_folder)
+    assert sum(text.count("request_pool_size 1k;") for text in files.values()) == 1
+    assert "test is successful" in nginx.test(files)
 
 
 def test_a_file_that_is_to_go_is_not_part_of_the_test(nginx_folder):

@@ -10,7 +10,7 @@ from .host import Limits
 SPARE_DESCRIPTORS = 256
 # Bytes of the largest WebSocket frame header, with its masking key (RFC 6455, 5.2).
 FRAME_HEADER = 14
-PAGE = 4096
+PAGE, KIB = 4096, 1024
 # Bytes of an address in a zone of limit_conn and in a zone of limit_req (nginx's documentation of limit_conn_zone and
 # limit_req_zone, 64-bit platforms).
 CONNECTIONS_STATE, HANDSHAKES_STATE = 64, 128
@@ -55,8 +55,9 @@ def sizes(max_connections: int, message_size: int, minfds: int = 0, nginx_nofile
         minfds=max(process_needs(max_connections), minfds),
         # All clients may connect at once, for example after a network failure. The kernel lowers it to somaxconn.
         backlog=max_connections,
-        # nginx passes on a message that fits, with its header, in one read and one write.
-        buffer=-(-(message_size + FRAME_HEADER) // PAGE) * PAGE,
+        # nginx passes on a message that fits, with its header, in one read and one write. The app's answer to a handshake
+        # has to fit, too: not less than nginx's own.
+        buffer=max(-(-(message_size + FRAME_HEADER) // KIB) * KIB, PAGE),
         # Each client may have an address of its own.
         connections_zone=zone(max_connections, CONNECTIONS_STATE),
         handshakes_zone=zone(max_connections, HANDSHAKES_STATE),

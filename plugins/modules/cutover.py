@@ -119,12 +119,12 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import acme, certificate, handshake, lock, nginx, paths, recorded, tls
+from ..module_utils import acme, certificate, handshake, lock, nginx, paths, recorded, sizing, tls
 from ..module_utils import release as releases
 from ..module_utils.probe import Probe
 from ..module_utils.record import from_dict
@@ -156,12 +156,31 @@ def conflict(words: str, host: str) -> str:
     return next((line for line in words.splitlines() if f'conflicting server name "{host}"' in line), "")
 
 
-# Lines that the site of an earlier version of the role lacks.
-_LATER = re.compile(
-    r'^ +proxy_set_header X-Forwarded-Port "";\n(?:(?: +proxy_set_header X-Forwarded-(?:Proto|Host) "";\n){2}'
-    r' +proxy_set_header Forwarded "";\n)?',
-    re.M,
+# What leads from the site of one version of the role to that of the version before it, the newest first.
+_EARLIER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    # Until 1.1.0: no smaller pool, and a buffer of whole pages.
+    (r"^    # For all requests at this address, .*\n    request_pool_size 1k;\n\n", ""),
+    (
+        r"(?<=Memory is used as far as messages have filled it\.\n)"
+        r"        proxy_buffer_size (\d+);\n        proxy_buffers 2 \1;\n        proxy_busy_buffers_size \1;\n",
+        lambda lines: lines[0].replace(lines[1], str(-(-int(lines[1]) // sizing.PAGE) * sizing.PAGE)),
+    ),
+    # Until 1.0.0: what a client says about its way reached the app.
+    (
+        r'^ +proxy_set_header X-Forwarded-Port "";\n(?:(?: +proxy_set_header X-Forwarded-(?:Proto|Host) "";\n){2}'
+        r' +proxy_set_header Forwarded "";\n)?',
+        "",
+    ),
 )
+
+
+def earlier(site: str) -> Iterator[str]:
+    """Yield a site's text as each earlier version of the role would have written it."""
+    for now, before in _EARLIER:
+        site = re.sub(now, before, site, flags=re.M)
+        yield site
+
+
 # By this header nginx's server for the next release knows which process is asked.
 PROCESS = "X-Websockets-Process"
 
@@ -195,7 +214,7 @@ class CutOver:
             # Both come with the next release: a newer version of the role alone changes nothing.
             if there[self.release.next_file] is None:
                 del wanted[self.release.next_file]
-            if there[self.site.file] == _LATER.sub("", wanted[self.site.file]):
+            if there[self.site.file] in earlier(wanted[self.site.file]):
                 wanted[self.site.file] = there[self.site.file]
         self.text = wanted[self.site.file]
         self.files = {path: text for path, text in wanted.items() if there[path] != text}
