@@ -1,16 +1,20 @@
 """Measure the memory of proxy and app for an idle connection, before and after a message of 64 KiB."""
 
+import functools
 import time
 
 import proxies
 from tools import hold, load, memory, per_process, say, until
 
 MESSAGE = 65536
+# Seconds between the app's pings while memory is measured: what a message has left goes with the next pong.
+PING_INTERVAL = 2
 
 
 def measure(quick):
     few, many, most = (200, 400, 600) if quick else (5000, 15000, proxies.DESCRIPTORS - 100)
-    peers = (project, proxies.documentation, proxies.documentation_nginx, proxies.haproxy, proxies.caddy)
+    small = functools.partial(proxies.variant, "project_16384", proxies.BUFFERS[16384], 8111)
+    peers = (project, small, proxies.documentation, proxies.documentation_nginx, proxies.haproxy, proxies.caddy)
     rows = [per_connection(peer, few) for peer in (peers[:1] if quick else peers)]
     rows.append(per_connection(project, many))
     # The other proxies hold both ends of a connection in one process, so their descriptors last for half as many.
@@ -24,8 +28,7 @@ def project():
 
 def per_connection(start, count):
     """Return the bytes for a connection, in new processes: old ones keep the memory that they have once had."""
-    proxies.restart_app()
-    with start() as peer:
+    with proxies.pinging(PING_INTERVAL), start() as peer:
         load(
             "handshakes", *peer.target, "--count", 200
         )  # the first connections also need memory that is not per connection
@@ -33,11 +36,9 @@ def per_connection(start, count):
         empty = both(peer)
         with hold("idle", *peer.target, "--count", count, "--size", MESSAGE) as held:
             opened = max(held.report["opened"], 1)
-            time.sleep(0.5)  # pages of the handshakes are given back
-            idle = both(peer)
+            idle = settled(peer)
             held.talk()
-            time.sleep(0.5)
-            after = both(peer)
+            after = settled(peer)
         say(f"  {peer.name}: {opened} of {count} held")
         until(lambda: not sum(per_process(peer.sockets)), "all have left")
     row = {"peer": peer.name, "count": count, "opened": held.report["opened"], "failures": held.report["failures"]}
@@ -45,6 +46,17 @@ def per_connection(start, count):
         row[f"{what}_idle"] = (idle[what] - empty[what]) / opened
         row[f"{what}_after"] = (after[what] - empty[what]) / opened
     return row
+
+
+def settled(peer):
+    """Return the memory when for a whole interval of pings nothing more has been given back."""
+    lowest, since = both(peer), time.monotonic()
+    while time.monotonic() - since < peer.ping_interval + 1:
+        time.sleep(0.25)
+        now = both(peer)
+        if sum(now.values()) < 0.995 * sum(lowest.values()):
+            lowest, since = now, time.monotonic()
+    return now
 
 
 def both(peer):

@@ -29,6 +29,8 @@ SITE = pathlib.Path("/etc/nginx/conf.d/websockets-echo.conf")
 PYTHON = "/opt/peers/bin"
 DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 USER = "www-data"
+# websockets_message_size: the size of nginx's buffers that the role derives from it (plugins/module_utils/sizing.py).
+BUFFERS = {4096: 5120, 16384: 17408, 32768: 33792, 65536: 66560, 131072: 132096}
 
 
 @dataclasses.dataclass
@@ -61,6 +63,12 @@ class Peer:
     @property
     def app_pids(self):
         return [pid for pid in tree(self.supervisord)[1:] if b"\0app.py" in _read(pid, "cmdline")]
+
+    @property
+    def ping_interval(self):
+        """Return the seconds between the app's pings; without a word in its environment, the 20 of websockets."""
+        said = re.search(rb"(?:^|\0)WEBSOCKETS_PING_INTERVAL=([^\0]+)", _read(self.app_pids[0], "environ"))
+        return float(said[1]) if said else 20
 
     @property
     def processes(self):
@@ -233,6 +241,21 @@ def restart_app():
     group = subprocess.run(["supervisorctl", "status"], stdout=subprocess.PIPE, text=True).stdout.split(":")[0]
     subprocess.run(["supervisorctl", "restart", f"{group}:*"], stdout=subprocess.DEVNULL, check=True)
     _ready(peer)
+
+
+@contextlib.contextmanager
+def pinging(seconds):
+    """Have new processes of the deployed app ping each client every so many seconds, until the end of the block."""
+    release = os.path.basename(os.readlink("/srv/websockets/echo/live"))
+    run = pathlib.Path(f"/srv/websockets/echo/releases/{release}/run")
+    text = run.read_text()
+    run.write_text(re.sub(r"(?m)^(export WEBSOCKETS_PING_INTERVAL)=.*", rf"\1={seconds}", text))
+    try:
+        restart_app()
+        yield
+    finally:
+        run.write_text(text)
+        restart_app()
 
 
 def _more_connections(text):

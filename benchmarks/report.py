@@ -16,6 +16,7 @@ NAMES = {
     "direct": "the sockets",
     "project": "this project",
     "project_batch": "this project, batch",
+    "project_16384": "this project, `websockets_message_size: 16384`",
     "documentation": "documentation",
     "documentation_nginx": "its nginx.conf alone",
     "documentation_published": "documentation, 512 `worker_connections`",
@@ -99,9 +100,10 @@ def summary(parts):
         values = ("messages_per_second", "p50_us", "p99_us", "failed", *measured(part["rows"], CPU))
         found["throughput"] = medians(part["rows"], ("peer", "size", "clients"), values, "messages_per_second")
         found["system_calls"] = part["system_calls"]
-    if part := parts.get("buffers"):
-        found["buffers"] = medians(part["rows"], ("peer", "size"), ("messages_per_second",), "messages_per_second")
-        found["buffers_system_calls"], found["buffers_memory"] = part["system_calls"], part["memory"]
+    if part := parts.get("message_size"):
+        values = ("messages_per_second", "proxy_us", "failed")
+        rows = medians(part["rows"], ("peer", "size"), values, "messages_per_second")
+        found["message_size"] = {"rows": rows, "system_calls": part["system_calls"], "memory": part["memory"]}
     if part := parts.get("handshakes"):
         values = ("handshakes_per_second", "p50_us", "p99_us", "failed", *measured(part["rows"], CPU))
         found["handshakes"] = medians(part["rows"], ("peer",), values, "handshakes_per_second")
@@ -345,23 +347,17 @@ def system_calls(found):
     }
 
 
-def buffers(found):
-    sizes = sorted({row["size"] for row in found["buffers"]})
-    lines = []
-    for one in found["buffers_memory"]:
-        like = {row["size"]: f"{row['ratio']:.2f}" for row in found["buffers"] if row["peer"] == one["peer"]}
-        calls = [row for row in found["buffers_system_calls"] if row["peer"] == one["peer"]]
-        fewest = " / ".join(f"{row['calls']:.1f}" for row in calls[-2:])
-        memory = [thousands(one[f"proxy_{when}"]) for when in ("idle", "after")]
-        lines.append([f"`{one['peer']}`", *(like[number] for number in sizes), fewest, *memory])
-    head = [
-        "`proxy_buffer_size`",
-        *map(size, sizes),
-        "system calls, 16 / 64 KiB",
-        "bytes of nginx, idle",
-        "after 64 KiB",
-    ]
-    return {"buffers": table(head, lines)}
+def message_size(found):
+    one, lines = found["message_size"], []
+    for memory in one["memory"]:
+        value = memory["peer"]
+        shares = [f"{row['ratio']:.2f} / {row['proxy_us']:.1f}" for row in one["rows"] if row["peer"] == value]
+        calls = " / ".join(f"{row['calls']:.1f}" for row in one["system_calls"] if row["peer"] == value)
+        nginx = [memory["proxy_idle"], memory["proxy_after"], memory["proxy_after"] + memory["app_after"]]
+        lines.append([f"`{value}`", *shares, calls, *map(thousands, nginx)])
+    sizes = sorted({row["size"] for row in one["rows"]})
+    head = ["`websockets_message_size`", *map(size, sizes), "system calls, 16 / 64 KiB"]
+    return {"message_size": table([*head, "nginx, idle", "nginx after 64 KiB", "and the app"], lines)}
 
 
 def handshakes(found):
@@ -503,7 +499,7 @@ def ceiling(found):
 TABLES = {
     "throughput": throughput,
     "system_calls": system_calls,
-    "buffers": buffers,
+    "message_size": message_size,
     "handshakes": handshakes,
     "balance": balance,
     "idle": idle,

@@ -15,7 +15,7 @@ import threading
 import time
 
 import pytest
-from ansible_collections.websockets.deploy.plugins.module_utils import paths, tls
+from ansible_collections.websockets.deploy.plugins.module_utils import paths, sizing, tls
 from role import ROOT
 from websockets.sync.server import serve
 
@@ -160,6 +160,25 @@ def test_tls_has_a_column_for_each_peer_and_the_share_that_resumed():
     assert "| full: µs of the proxy's CPU | 400 | 600 |" in lines
     assert "| share that was resumed | 0.97 |  |" in lines
     assert "| the same after a message of 64 KiB | 180,000 |  |" in lines
+
+
+def test_a_message_size_is_measured_with_the_buffer_that_the_role_gives_it():
+    for value, buffer in proxies.BUFFERS.items():
+        assert sizing.sizes(max_connections=1000, message_size=value).buffer == buffer
+
+
+def test_each_message_size_has_a_line_with_its_costs_and_gains():
+    rows = [
+        {"peer": peer, "round": 0, "size": size, "messages_per_second": rate / size, "proxy_us": 12.34, "failed": 0}
+        for peer, rate in {"direct": 100000, "16384": 75000}.items()
+        for size in (32, 65536)
+    ]
+    memory = {"peer": "16384", "proxy_idle": 20000.0, "proxy_after": 46000.0, "app_idle": 16000.0, "app_after": 17000.0}
+    calls = [{"peer": "16384", "size": size, "calls": calls} for size, calls in {16384: 4.1, 65536: 16.12}.items()]
+    part = {"rows": rows, "system_calls": calls, "memory": [memory]}
+    lines = report.message_size(report.summary({"message_size": part}))["message_size"].splitlines()
+    assert lines[0].startswith("| `websockets_message_size` | 32 B | 64 KiB | system calls")
+    assert lines[2] == "| `16384` | 0.75 / 12.3 | 0.75 / 12.3 | 4.1 / 16.1 | 20,000 | 46,000 | 63,000 |"
 
 
 def test_versions_are_compared_by_the_sum_of_all_that_serves():
