@@ -214,7 +214,7 @@ class CutOver:
             # Both come with the next release: a newer version of the role alone changes nothing.
             if there[self.release.next_file] is None:
                 del wanted[self.release.next_file]
-            if there[self.site.file] in earlier(wanted[self.site.file]):
+            if there[self.site.file] in [*earlier(wanted[self.site.file])]:
                 wanted[self.site.file] = there[self.site.file]
         self.text = wanted[self.site.file]
         self.files = {path: text for path, text in wanted.items() if there[path] != text}
