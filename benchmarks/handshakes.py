@@ -32,7 +32,7 @@ def handshakes(peer, count, *arguments):
     before = {who: cpu_ns(pids) for who, pids in peer.processes.items()}
     result = load("handshakes", *peer.target, "--count", count, *arguments)
     until(lambda: not sum(per_process(peer.sockets)), "all have left")
-    time.sleep(0.1)  # supervisord may still be reading what the app has written
+    time.sleep(0.3)  # the app writes the last lines a little later, and supervisord has to read them
     used = {who: (cpu_ns(pids) - before[who]) / 1e9 for who, pids in peer.processes.items()}
     return {"peer": peer.name, **result, **per_operation(result, used, count)}
 

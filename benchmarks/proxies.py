@@ -49,6 +49,8 @@ class Peer:
     policy: int = os.SCHED_OTHER
     # Whether it speaks TLS.
     secured: bool = False
+    # What the command of the app's processes has.
+    app: str = "\0app.py"
 
     @property
     def target(self):
@@ -62,7 +64,7 @@ class Peer:
 
     @property
     def app_pids(self):
-        return [pid for pid in tree(self.supervisord)[1:] if b"\0app.py" in _read(pid, "cmdline")]
+        return [pid for pid in tree(self.supervisord)[1:] if self.app.encode() in _read(pid, "cmdline")]
 
     @property
     def ping_interval(self):
@@ -104,19 +106,19 @@ def certificate():
     return re.findall(r"(?m)^ +ssl_certificate(?:_key)? (.*);", SITE.read_text())[:2]
 
 
-def _supervisord():
+def supervisord():
     return int(pathlib.Path("/run/supervisord.pid").read_text())
 
 
 @functools.cache
 def own_policy():
     """Return the class of scheduling of this project's services, as it was before a peer took its turn."""
-    return os.sched_getscheduler(_supervisord())
+    return os.sched_getscheduler(supervisord())
 
 
 def _deployed(name, connect, pid=None, policy=os.SCHED_OTHER):
     sockets = [os.path.realpath(path) for path in live_sockets()]
-    return Peer(name, connect, sockets, pid, _supervisord(), policy=policy, secured=bool(pid and certificate()))
+    return Peer(name, connect, sockets, pid, supervisord(), policy=policy, secured=bool(pid and certificate()))
 
 
 @contextlib.contextmanager
@@ -201,8 +203,8 @@ def documentation(as_published=False):
 
 
 @contextlib.contextmanager
-def variant(name, buffer=None, port=8110):
-    """The deployed nginx again, as another process with another proxy_buffer_size, limited only by its descriptors."""
+def variant(name, buffer=None, port=8110, sockets=()):
+    """The deployed nginx again, as another process with another proxy_buffer_size or app, limited only by its descriptors."""
     site = re.sub(r"listen [^;\s]+", f"listen 127.0.0.1:{port}", SITE.read_text())
     site = re.sub(r"(?m)^\s*limit_conn .*\n", "", site)
     if buffer:
@@ -210,6 +212,9 @@ def variant(name, buffer=None, port=8110):
         # nginx requires that the other two match; it uses neither for a WebSocket.
         sizes = f"proxy_buffer_size {buffer}; proxy_buffers 4 {buffer}; proxy_busy_buffers_size {buffer};"
         site = site.replace("proxy_http_version", f"{sizes}\n        proxy_http_version", 1)
+    if sockets:
+        servers = "".join(f"    server unix:{path} max_fails=0;\n" for path in sockets)
+        site = re.sub(r"(?m)(^ +server unix:.*\n)+", servers, site, count=1)
     path = _write(name, "site.conf", site)
     main = pathlib.Path("/etc/nginx/nginx.conf").read_text()
     main = re.sub(r"(?m)^\s*(include /etc/nginx/sites-enabled.*|pid .*|worker_rlimit_nofile .*)\n", "", main)

@@ -113,12 +113,15 @@ def summary(parts):
     if part := parts.get("idle"):
         found["idle"], found["most"] = part["rows"], part["most"]
     if part := parts.get("apps"):
-        found["apps"] = medians(part["rows"], ("peer", "what", "size"), ("p99_us",))
+        found["apps"] = medians(part["rows"], ("peer", "what", "size"), ("p99_us", *measured(part["rows"], CPU)))
         for row in found["apps"]:
             rate = f"{row['what']}_per_second"
             like = [one for one in part["rows"] if all(one.get(key) == row[key] for key in ("peer", "what", "size"))]
             row["per_second"] = statistics.median(one[rate] for one in like)
         found["apps_memory"] = part["memory"]
+    if part := parts.get("numprocs"):
+        found["numprocs"] = medians(part["rows"], ("peer", "what", "size"), ("rate", *CPU), "rate", base="4")
+        found["numprocs_memory"] = part["memory"]
     if part := parts.get("tls"):
         found["tls"] = tls_summary(part)
     if part := parts.get("versions"):
@@ -413,11 +416,26 @@ def idle(found):
 def apps(found):
     lines = []
     for one in found["apps_memory"]:
-        rates = [thousands(row["per_second"]) for row in found["apps"] if row["peer"] == one["peer"]]
+        mine = [row for row in found["apps"] if row["peer"] == one["peer"]]
+        cost = [f" / {row['app_us']:.0f} µs" if "app_us" in row else "" for row in mine]
+        rates = [f"{thousands(row['per_second'])}{us}" for row, us in zip(mine, cost, strict=True)]
         lines.append([one["peer"], *rates, thousands(one["app_idle"])])
     like = [row for row in found["apps"] if row["peer"] == found["apps"][0]["peer"]]
     head = [f"messages of {size(row['size'])}/s" if row["size"] else "handshakes/s" for row in like]
     return {"apps": table(["", *head, "bytes per connection"], lines)}
+
+
+def numprocs(found):
+    lines = []
+    for one in found["numprocs_memory"]:
+        mine = [row for row in found["numprocs"] if row["peer"] == one["peer"]]
+        rates = [f"{row['ratio']:.2f}" for row in mine]
+        costs = [" + ".join(f"{row[who]:.1f}" for who in ("proxy_us", "app_us", "supervisord_us")) for row in mine]
+        lines.append([one["peer"], *rates, *costs, round(one["app"] / 2**20)])
+    like = [row for row in found["numprocs"] if row["peer"] == found["numprocs"][0]["peer"]]
+    rates = [f"echoes of {size(row['size'])}" if row["size"] else "handshakes" for row in like]
+    costs = [f"µs of an echo of {size(row['size'])}" if row["size"] else "µs of a handshake" for row in like]
+    return {"numprocs": table(["processes", *rates, *costs, "MiB of the app"], lines)}
 
 
 def under_load(found):
@@ -513,6 +531,7 @@ TABLES = {
     "under_load": under_load,
     "deploy": deploy,
     "ceiling": ceiling,
+    "numprocs": numprocs,
     "tls": tls,
     "versions": versions,
 }

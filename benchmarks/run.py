@@ -21,7 +21,7 @@ import under_load
 import versions
 
 HERE = pathlib.Path(__file__).resolve().parent
-INSIDE = ("calibrate", "throughput", "message_size", "handshakes", "balance", "idle", "apps")
+INSIDE = ("calibrate", "throughput", "message_size", "handshakes", "balance", "idle", "apps", "numprocs")
 AUTOGROUP = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
 PARTS = (*INSIDE, "tls", "under_load", "deploy", "versions")
 
