@@ -366,3 +366,17 @@ def test_the_minimal_proxy_reads_no_more_than_the_other_side_takes(floor):
     workers = pathlib.Path(f"/proc/{proxy}/task/{proxy}/children").read_text().split()
     peaks = [pathlib.Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0] for pid in workers]
     assert max(map(int, peaks)) < 16 << 10  # kB
+
+
+def test_the_number_of_processes_is_compared_with_four():
+    def row(peer, rate, size=None):
+        what = {"what": "messages", "size": size} if size else {"what": "handshakes"}
+        return {"peer": peer, "round": 0, "rate": rate, **what, **dict.fromkeys(report.CPU, 2)}
+
+    rows = [row("1", 90), row("4", 100), row("1", 50, 32), row("4", 200, 32)]
+    memory = [{"peer": "1", "app": 15 * 2**20}, {"peer": "4", "app": 60 * 2**20}]
+    table = report.numprocs(report.summary({"numprocs": {"rows": rows, "memory": memory}}))["numprocs"]
+    assert [line.split(" | ") for line in table.splitlines()[2:]] == [
+        ["| 1", "0.90", "0.25", "2.0 + 2.0 + 2.0", "2.0 + 2.0 + 2.0", "15 |"],
+        ["| 4", "1.00", "1.00", "2.0 + 2.0 + 2.0", "2.0 + 2.0 + 2.0", "60 |"],
+    ]
