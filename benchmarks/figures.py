@@ -3,6 +3,7 @@
 With ``--check`` it writes nothing, and fails if a table or a plot is out of date.
 """
 
+import json
 import sys
 
 import plots
@@ -11,7 +12,7 @@ import report
 
 def wanted():
     """Return {path: text} of the documents with their tables, and of the plots."""
-    return {**report.documents(), **plots.pictures()}
+    return {**report.documents(), **plots.pictures(json.loads(report.RESULTS.read_text()))}
 
 
 def write():

@@ -1,10 +1,10 @@
-"""Measure the memory of proxy and app for an idle connection, before and after a message of 64 KiB."""
+"""Measure an idle connection: the memory of proxy and app, before and after a message of 64 KiB, and the cost of a ping."""
 
 import functools
 import time
 
 import proxies
-from tools import hold, load, memory, per_process, say, until
+from tools import cpu_ns, hold, load, memory, per_process, say, until
 
 MESSAGE = 65536
 # Seconds between the app's pings while memory is measured: what a message has left goes with the next pong.
@@ -14,11 +14,9 @@ PING_INTERVAL = 2
 def measure(quick):
     few, many, most = (200, 400, 600) if quick else (5000, 15000, proxies.DESCRIPTORS - 100)
     small = functools.partial(proxies.variant, "project_16384", proxies.BUFFERS[16384], 8111)
-    peers = (project, small, proxies.documentation, proxies.documentation_nginx, proxies.haproxy, proxies.caddy)
-    rows = [per_connection(peer, few) for peer in (peers[:1] if quick else peers)]
+    others = (proxies.documentation, proxies.documentation_nginx, proxies.haproxy, proxies.caddy, proxies.floor)
+    rows = [per_connection(peer, few) for peer in (project, *(() if quick else (small, *others)))]
     rows.append(per_connection(project, many))
-    # The other proxies hold both ends of a connection in one process, so their descriptors last for half as many.
-    rows += [per_connection(peer, min(many, proxies.DESCRIPTORS // 2 - 200)) for peer in ([] if quick else peers[1:])]
     return {"rows": rows, "most": per_connection(project, most)}
 
 
@@ -36,22 +34,30 @@ def per_connection(start, count):
         empty = both(peer)
         with hold("idle", *peer.target, "--count", count, "--size", MESSAGE) as held:
             opened = max(held.report["opened"], 1)
-            idle = settled(peer)
+            idle = settled(peer, peer.ping_interval + 1)
             held.talk()
-            after = settled(peer)
+            before = spent(peer, held)
+            time.sleep(peer.ping_interval)  # each client has one ping in it
+            used = {who: ns - before[who] for who, ns in spent(peer, held).items()}
+            after = settled(peer, 1)
         say(f"  {peer.name}: {opened} of {count} held")
         until(lambda: not sum(per_process(peer.sockets)), "all have left")
     row = {"peer": peer.name, "count": count, "opened": held.report["opened"], "failures": held.report["failures"]}
     for what in empty:
         row[f"{what}_idle"] = (idle[what] - empty[what]) / opened
         row[f"{what}_after"] = (after[what] - empty[what]) / opened
-    return row
+    return {**row, **{f"{who}_us": round(ns / opened / 1000, 2) for who, ns in used.items()}}
 
 
-def settled(peer):
-    """Return the memory when for a whole interval of pings nothing more has been given back."""
+def spent(peer, held):
+    """Return the nanoseconds of processor time of client, proxy, app and supervisord."""
+    return {who: cpu_ns(pids) for who, pids in {"client": [held.process.pid], **peer.processes}.items()}
+
+
+def settled(peer, seconds):
+    """Return the memory when for so long nothing more has been given back."""
     lowest, since = both(peer), time.monotonic()
-    while time.monotonic() - since < peer.ping_interval + 1:
+    while time.monotonic() - since < seconds:
         time.sleep(0.25)
         now = both(peer)
         if sum(now.values()) < 0.995 * sum(lowest.values()):

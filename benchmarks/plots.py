@@ -3,7 +3,6 @@
 The SVG is written by hand, so it needs no package, and its style sheet follows the reader's light or dark theme.
 """
 
-import json
 import math
 import pathlib
 from xml.sax.saxutils import escape
@@ -96,7 +95,7 @@ def cpu(found, results):
         )
     largest = max(one[what] / floor[what] for one in cost.values() for what in floor)
     return bars(
-        "Processor time of the proxy for an echo (500 clients) and a handshake, 1 being a minimal proxy in C",
+        "CPU of the proxy for an echo or a handshake, 1 being a minimal proxy in C",
         groups,
         largest,
         range(int(largest) + 1),
@@ -108,7 +107,7 @@ def cpu(found, results):
 
 def memory(found, results):
     few = min(row["count"] for row in found["idle"])
-    rows = [row for row in found["idle"] if row["count"] == few]
+    rows = [row for row in found["idle"] if row["count"] == few and row["peer"] in COLOURS]
     groups = []
     for row in rows:
         group = []
@@ -161,9 +160,8 @@ def deploy(found, results):
     return picture(bottom + 44, title, body, results)
 
 
-def pictures():
+def pictures(results):
     """Return {path: SVG} for the parts that were measured."""
-    results = json.loads(report.RESULTS.read_text())
     found = results["summary"]
     made = {"idle": memory, "under_load": deploy}
     pictures = {FOLDER / f"{part}.svg": draw(found, results) for part, draw in made.items() if part in found}

@@ -410,7 +410,12 @@ def idle(found):
         )
     head = ["", "clients", "held", "proxy", "app", "both", "proxy after 64 KiB", "app after", "both after"]
     most = f"The largest number held on this machine: {thousands(found['most']['opened'])}."
-    return {"idle": table(head, lines) + f"\n\n{most}"}
+    made = {"idle": table(head, lines) + f"\n\n{most}"}
+    few = found["idle"][0]["count"]
+    if pings := [row for row in found["idle"] if row["count"] == few and "proxy_us" in row]:
+        lines = [[name(row["peer"]), *(f"{row[who]:.1f}" for who in CPU)] for row in pings]
+        made["cpu_idle"] = table(["", "client", "proxy", "app", "supervisord"], lines)
+    return made
 
 
 def apps(found):

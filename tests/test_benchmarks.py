@@ -21,6 +21,7 @@ from websockets.sync.server import serve
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import plots
 import proxies
 import report
 import run
@@ -260,6 +261,28 @@ def test_processor_time_is_shown_with_its_ratio_to_the_floor_and_to_each_peer():
     assert "| 64 KiB, proxy | 0.0 | 60.0 | 60.0 | 50.0 | 40.0 |" in made["cpu_all"].splitlines()
     assert "0.80 to 1.00 of HAProxy's (for a handshake 0.80)" in made["promise"]
     assert "**14 to 33 %** of the messages and **11 %** of the handshakes" in made["promise"]
+
+
+def test_the_pictures_have_the_peers_and_leave_out_what_is_only_in_a_table():
+    memory = {"proxy_idle": 2e4, "app_idle": 1e4, "proxy_after": 9e4, "app_after": 1e4, "count": 5000}
+    rows = [{**memory, "peer": peer} for peer in ("project", "haproxy", "floor", "project_16384")]
+    proxies = {"documentation": (20, 180, 70), "documentation_nginx": (20, 190, 70)}
+    parts = {**costs(**PROXIES, **proxies), "idle": {"rows": rows, "most": {"opened": 1}}}
+    dated = {title: {"date": "2026-01-02", **part} for title, part in parts.items()}
+    results = {"machine": MACHINE, "parts": dated, "summary": report.summary(dated)}
+    pictures = {path.name: text for path, text in plots.pictures(results).items()}
+    assert set(pictures) == {"cpu.svg", "idle.svg"}
+    assert ">4.75<" in pictures["cpu.svg"]
+    assert "HAProxy" in pictures["idle.svg"]
+    assert "16384" not in pictures["idle.svg"]
+
+
+def test_an_idle_connection_costs_what_a_ping_costs():
+    row = {"proxy_idle": 2e4, "app_idle": 1e4, "proxy_after": 9e4, "app_after": 1e4, "opened": 5}
+    row |= {"client_us": 4, "proxy_us": 12.26, "app_us": 60, "supervisord_us": 0}
+    rows = [{**row, "peer": peer, "count": count} for peer, count in (("project", 5), ("floor", 5), ("project", 9))]
+    lines = tables({"idle": {"rows": rows, "most": {"opened": 1}}})["cpu_idle"].splitlines()
+    assert lines[2:] == ["| this project | 4.0 | 12.3 | 60.0 | 0.0 |", "| the floor | 4.0 | 12.3 | 60.0 | 0.0 |"]
 
 
 def test_what_was_aimed_at_is_met_or_missed():
