@@ -51,8 +51,8 @@ stdout_logfile_backups = 5
         _control("reread")
         _control("add", f"benchmark-{name}")
         connect = ",".join(f"unix:{socket}" for socket in sockets)
-        app = f"{folder}/"
-        found = proxies.Peer(name, connect, sockets, supervisord=proxies.supervisord(), app=app, **peer)
+        own = {"supervisord": proxies.supervisord(), "policy": proxies.own_policy(), "app": f"{folder}/"}
+        found = proxies.Peer(name, connect, sockets, **own, **peer)
         until(lambda: all(os.path.exists(socket) for socket in sockets) and found.answers(), name, 20)
         yield found
     finally:
