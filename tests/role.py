@@ -40,6 +40,8 @@ HOST = to_dict(
         idle_services=[],
         stale_units=False,
         sandboxes={name: Sandbox(on=False, late=False) for name in SERVICES},
+        batch=True,
+        batched=[],
         group="",
         home="",
         ipv6=True,

@@ -22,7 +22,20 @@ try:
 except ImportError:  # meta/runtime.yml names the version too, but Ansible only warns
     raise AnsibleError(f"websockets.deploy needs ansible-core 2.19 or newer; this is {__version__}.") from None
 
-from ..module_utils import described, host_files, paths, plan, release, rules, sandbox, sizing, source, system, tls
+from ..module_utils import (
+    described,
+    host_files,
+    paths,
+    plan,
+    release,
+    rules,
+    sandbox,
+    scheduling,
+    sizing,
+    source,
+    system,
+    tls,
+)
 from ..module_utils.host import Host
 from ..module_utils.host_files import HostFile
 from ..module_utils.inputs import SECRET, InputError, Inputs, problem, stop_at
@@ -148,6 +161,7 @@ class ActionModule(ActionBase):
             sizes=sizes,
             placeholders=plan.placeholders(inputs, to_be, sizes),
             sandboxed=sandbox.decide(inputs.sandbox, host),
+            scheduling_says=scheduling.say(inputs.cpu_scheduling, host),
             tmpfiles=paths.tmpfiles(inputs.app),
             called=code.revision.after(to_be.id) if code else rules.called(host, to_be.id),
         )

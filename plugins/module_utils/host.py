@@ -65,6 +65,8 @@ class Host:
     :param idle_services: services that do not run, or do not start at boot
     :param stale_units: whether systemd has to read its files again
     :param sandboxes: {service: its sandbox}; empty without systemd
+    :param batch: whether a service of this host can be ``SCHED_BATCH``
+    :param batched: services that are it now
     :param live: id of the release with the traffic, empty if there is none
     :param serves: whether all processes of the live release answer
     :param releases: {id: release} of the app
@@ -93,6 +95,8 @@ class Host:
     idle_services: list[str]
     stale_units: bool
     sandboxes: dict[str, Sandbox]
+    batch: bool
+    batched: list[str]
     live: str
     serves: bool
     releases: dict[str, Stored]

@@ -75,6 +75,7 @@ class Inputs:
     max_connections: int
     worker_shutdown_timeout: int
     sandbox: str
+    cpu_scheduling: str
     serial: Any
 
     @classmethod

@@ -56,6 +56,7 @@ class Plan:
     :param sandboxed: {service: whether it has to be in a sandbox}
     :param tmpfiles: path of the app's file in tmpfiles.d
     :param sandbox_says: the words about the sandboxes for the end of a deploy
+    :param scheduling_says: those about the services' scheduling
     :param host_files: the host's own files that this run writes, each with src, dest, mode, and ``folder``: whether to
         make its folder, and ``new``: whether there is no such file yet
     """
@@ -76,6 +77,7 @@ class Plan:
     recorded: bool = False
     called: str = ""
     sandbox_says: str = ""
+    scheduling_says: str = ""
     host_files: list[dict[str, Any]] = field(default_factory=list)
     todo: Todo = field(default_factory=Todo)
 

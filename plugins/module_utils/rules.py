@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from . import sizing
+from . import scheduling, sizing
 from .host import Host
 from .inputs import APP_NAME, HIDDEN, PREFIX, SECRET, InputError, Inputs, problem
 from .release import MOST_PROCESSES, Release
@@ -514,6 +514,9 @@ def check_host(inputs: Inputs, site: Site, host: Host, numprocs: int) -> list[st
             owner = f"the site in {whose}" if "/" in whose else f"the app {whose}"
             remedy = f"{owner} has this name at {address} already; use another name, or another port in"
             problems.add("server_name", f"{remedy} websockets_listen.", name)
+    if inputs.cpu_scheduling == scheduling.BATCH and host.init == "systemd" and not host.batch:
+        # systemd would not start the services.
+        problems.add("cpu_scheduling", "this host, perhaps a container, does not allow it; use other.")
     for remedy in sizing.shortcomings(inputs.max_connections, numprocs, host.limits):
         problems.add("max_connections", remedy)
     return problems

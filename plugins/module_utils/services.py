@@ -54,6 +54,11 @@ def _sandbox(name: str, unit: dict[str, str]) -> Sandbox:
     return Sandbox(on=on, late=started < written, now=now, neighbours=neighbours.work(name))
 
 
+def batched(found: Units) -> list[str]:
+    """Return those of :data:`sandbox.SERVICES` that are ``SCHED_BATCH``."""
+    return [name for name in sandbox.SERVICES if system.is_batch(found[name].get("MainPID", ""))]
+
+
 def idle_scripts(acme: bool) -> list[str]:
     """Return the services of a host without systemd that do not run, or do not start at boot.
 

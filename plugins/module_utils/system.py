@@ -98,6 +98,25 @@ def no_new_privileges(pid: str) -> bool:
         return False
 
 
+def batch() -> bool:
+    """Tell whether a process can be ``SCHED_BATCH``: some containers allow no change of a process's scheduling."""
+    usual = os.sched_getscheduler(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        os.sched_setscheduler(0, usual, os.sched_param(0))
+    except OSError:
+        return False
+    return True
+
+
+def is_batch(pid: str) -> bool:
+    """Tell whether a process is ``SCHED_BATCH``; False if there is no such process."""
+    try:
+        return pid not in ("", "0") and os.sched_getscheduler(int(pid)) == os.SCHED_BATCH
+    except OSError:
+        return False
+
+
 def nofile(descriptors: int) -> int:
     """Return how many file descriptors a service on this host can have; it does not try more than ``descriptors``."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

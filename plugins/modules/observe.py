@@ -202,6 +202,8 @@ def observe(given: dict[str, Any]) -> Host:
         idle_services=services.idle_units(units) if init == "systemd" else services.idle_scripts(acme),
         stale_units=services.stale(units),
         sandboxes=services.sandboxes(units) if init == "systemd" else {},
+        batch=init == "systemd" and system.batch(),
+        batched=services.batched(units) if init == "systemd" else [],
         live=live,
         serves=live in stored and serves(stored[live].release, wanted, probe, given["headers"]),
         releases=stored,
