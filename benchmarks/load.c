@@ -271,8 +271,10 @@ static void open_one(struct client *c, double when)
     if ((c->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0)) < 0)
         die("socket");
     if (family == AF_INET) {
-        struct sockaddr_in source = {.sin_family = AF_INET};
-        source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + started % SOURCES);
+        struct sockaddr_in source = {.sin_family = AF_INET}, *to = (struct sockaddr_in *)&targets[target].address;
+        /* To another host from what it knows of this one. */
+        if (ntohl(to->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET)
+            source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + started % SOURCES);
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
         /* Otherwise bind() takes a port that nobody has on this address, not one that is free for the target. */
         setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);

@@ -203,9 +203,9 @@ def documentation(as_published=False):
 
 
 @contextlib.contextmanager
-def variant(name, buffer=None, port=8110, sockets=()):
+def variant(name, buffer=None, port=8110, sockets=(), address="127.0.0.1"):
     """The deployed nginx again, as another process with another proxy_buffer_size or app, limited only by its descriptors."""
-    site = re.sub(r"listen [^;\s]+", f"listen 127.0.0.1:{port}", SITE.read_text())
+    site = re.sub(r"listen [^;\s]+", f"listen {address}:{port}", SITE.read_text())
     site = re.sub(r"(?m)^\s*limit_conn .*\n", "", site)
     if buffer:
         site = re.sub(r"(?m)^\s*proxy_(buffer_size|buffers|busy_buffers_size) .*\n", "", site)
@@ -223,7 +223,7 @@ def variant(name, buffer=None, port=8110, sockets=()):
     main = re.sub(r"worker_connections\s+\d+;", f"worker_connections {DESCRIPTORS};", main)
     config = _write(name, "nginx.conf", f"daemon off;\nworker_rlimit_nofile {DESCRIPTORS};\n{main}")
     with _nginx(name, config, policy=own_policy()) as pid:
-        yield _ready(_deployed(name, f"127.0.0.1:{port}", pid, own_policy()))
+        yield _ready(_deployed(name, f"{address}:{port}", pid, own_policy()))
 
 
 @contextlib.contextmanager

@@ -126,6 +126,10 @@ def summary(parts):
         found["tls"] = tls_summary(part)
     if part := parts.get("versions"):
         found["versions"] = versions_summary(part)
+    if part := parts.get("scheduling"):
+        values = ("per_second", "p50_us", "p99_us", "failed", "proxy_us", "app_us")
+        found["scheduling"] = medians(part["rows"], ("peer", "condition", "what"), values, "per_second", base="other")
+        found["scheduling_left_out"] = part["left_out"]
     if part := parts.get("under_load"):
         found["under_load"] = phases(part["rounds"])
     if part := parts.get("deploy"):
@@ -443,6 +447,23 @@ def numprocs(found):
     return {"numprocs": table(["processes", *rates, *costs, "MiB of the app"], lines)}
 
 
+def scheduling(found):
+    lines, other = [], {}
+    for row in found["scheduling"]:
+        what = f"{size(row['what'])}, 500 clients" if isinstance(row["what"], int) else row["what"]
+        latency = f"{ms(row['p50_us'])} / {ms(row['p99_us'])}"
+        if row["peer"] == "other":
+            other[row["condition"], what] = [f"{thousands(row['per_second'])}/s", latency, f"{row['proxy_us']:.1f}"]
+            continue
+        rate, *usual = other[row["condition"], what]
+        gain = "" if what == "100 a second" else f"{row['ratio']:.2f}"
+        lines.append([f"{row['condition']}: {what}", rate, gain, *usual, latency, f"{row['proxy_us']:.1f}"])
+    head = ["", "other", "batch / other", "other: p50 / p99", "µs of nginx", "batch: p50 / p99", "µs of nginx"]
+    left_out = [f"{condition} ({why})" for condition, why in found["scheduling_left_out"].items()]
+    words = f"\n\nLeft out on this machine: {'; '.join(left_out)}." if left_out else ""
+    return {"scheduling": table(head, lines) + words}
+
+
 def under_load(found):
     lines = [
         [
@@ -533,6 +554,7 @@ TABLES = {
     "balance": balance,
     "idle": idle,
     "apps": apps,
+    "scheduling": scheduling,
     "under_load": under_load,
     "deploy": deploy,
     "ceiling": ceiling,

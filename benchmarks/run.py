@@ -17,13 +17,14 @@ import time
 import figures
 import hosts
 import report
+import scheduling
 import under_load
 import versions
 
 HERE = pathlib.Path(__file__).resolve().parent
 INSIDE = ("calibrate", "throughput", "message_size", "handshakes", "balance", "idle", "apps", "numprocs")
 AUTOGROUP = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
-PARTS = (*INSIDE, "tls", "under_load", "deploy", "versions")
+PARTS = (*INSIDE, "tls", "scheduling", "under_load", "deploy", "versions")
 
 
 def inside(inventory, part, quick):
@@ -95,6 +96,7 @@ def measure(parts, quick, path):
             else:
                 found = {
                     "tls": lambda: tls(inventory, quick),
+                    "scheduling": lambda: scheduling.measure(inventory, quick),
                     "under_load": lambda: under_load.measure(inventory, quick),
                     "deploy": lambda: deploy(quick),
                     "versions": lambda: versions.measure(quick),

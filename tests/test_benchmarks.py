@@ -25,6 +25,7 @@ import plots
 import proxies
 import report
 import run
+import scheduling
 import versions
 
 ROUNDS = [
@@ -403,3 +404,38 @@ def test_the_number_of_processes_is_compared_with_four():
         ["| 1", "0.90", "0.25", "2.0 + 2.0 + 2.0", "2.0 + 2.0 + 2.0", "15 |"],
         ["| 4", "1.00", "1.00", "2.0 + 2.0 + 2.0", "2.0 + 2.0 + 2.0", "60 |"],
     ]
+
+
+def test_a_moments_switch_of_autogroup_is_always_taken_back(tmp_path, monkeypatch):
+    setting = tmp_path / "sched_autogroup_enabled"
+    setting.write_text("1\n")
+    monkeypatch.setattr(scheduling, "AUTOGROUP", setting)
+    seen = []
+    monkeypatch.setattr(scheduling, "_engine", lambda *_: seen.append(setting.read_text()))
+    with pytest.raises(KeyboardInterrupt), scheduling._switched_autogroup("host"):
+        raise KeyboardInterrupt
+    # The app's processes started anew with each.
+    assert seen == ["0", "1\n"]
+    assert setting.read_text() == "1\n"
+
+
+def test_a_condition_that_the_machine_does_not_allow_is_left_out(monkeypatch, tmp_path):
+    monkeypatch.setattr(scheduling, "AUTOGROUP", tmp_path / "none" / "sched_autogroup_enabled")
+    monkeypatch.setattr(scheduling, "_inside", lambda _container, condition, *_: [condition])
+    monkeypatch.setattr(sys.modules["hosts"], "containers", lambda _inventory: {"bench": "bench-1"})
+    monkeypatch.setenv("TEST_HOSTS_ENGINE", "false")
+    found = scheduling.measure(tmp_path, quick=True)
+    assert found["rows"] == ["nothing else", "a busy program", "a second app"]
+    assert list(found["left_out"]) == ["a remote client", "autogroup off"]
+
+
+def test_the_table_of_the_scheduling_compares_a_condition_with_itself():
+    usual = {"condition": "a busy program", "what": 1024, "round": 0, "failed": 0, "app_us": 50}
+    rows = [
+        {**usual, "peer": "other", "per_second": 1000, "p50_us": 60, "p99_us": 300, "proxy_us": 20.06},
+        {**usual, "peer": "batch", "per_second": 1500, "p50_us": 2600, "p99_us": 8000, "proxy_us": 15},
+    ]
+    part = {"rows": rows, "left_out": {"a remote client": "no"}}
+    made = report.scheduling(report.summary({"scheduling": part}))
+    line = "| a busy program: 1 KiB, 500 clients | 1,000/s | 1.50 | 0.06 ms / 0.3 ms | 20.1 | 2.6 ms / 8 ms | 15.0 |"
+    assert made["scheduling"].splitlines()[2:] == [line, "", "Left out on this machine: a remote client (no)."]
