@@ -12,7 +12,7 @@ LARGE = SIZES[2:]
 
 
 def measure(quick):
-    rounds, seconds, count = (1, 0.1, 200) if quick else (3, 0.6, 2000)
+    rounds, seconds, count = (1, 0.1, 200) if quick else (3, 0.4, 1000)
     values = list(proxies.BUFFERS)[: 2 if quick else None]
     starts = [nginx(value, 8120 + number) for number, value in enumerate(values)]
     rows, calls = [], []
