@@ -292,6 +292,29 @@ def test_a_self_signed_certificate_is_kept_while_it_fits(secure, cut_over, nginx
     assert path.read_text() != with_few_days
 
 
+BUFFER = "    ssl_buffer_size 4k;\n"
+
+
+def test_nginx_has_a_small_buffer_unless_it_may_send_files():
+    assert BUFFER in render("site.conf.j2", plan(tls="self-signed"))
+    for inputs in ({"nginx_locations": {"/static/": "/srv/static"}}, {"nginx_server": "ssl_buffer_size 8k;"}):
+        assert BUFFER not in render("site.conf.j2", plan(tls="self-signed", **inputs))
+
+
+def test_a_host_of_an_older_version_gets_the_small_buffer_with_the_next_release(secure, cut_over):  # noqa: F811
+    made = secure()
+    cut_over(made)
+    site = Path(paths.site_file("echo"))
+    whole = site.read_text()
+    older = re.sub(rf"    # [^\n]+\n{BUFFER}", "", whole)
+    assert older != whole
+    site.write_text(older)
+    assert cut_over(made)["changed"] is False
+    assert site.read_text() == older
+    assert cut_over(secure(2))["changed"] is True
+    assert site.read_text() == whole
+
+
 def test_a_new_certificate_does_not_cut_a_client(secure, cut_over, nginx_folder, port):  # noqa: F811
     made = secure(tls="files", tls_certificate=f"{nginx_folder}/a.crt", tls_key=f"{nginx_folder}/a.key")
     for text, ending in zip(tls.make(["localhost"]), ("crt", "key"), strict=True):

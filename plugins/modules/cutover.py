@@ -158,7 +158,8 @@ def conflict(words: str, host: str) -> str:
 
 # What leads from the site of one version of the role to that of the version before it, the newest first.
 _EARLIER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    # Until 1.1.0: no smaller pool, and a buffer of whole pages.
+    # Until 1.1.0: no smaller buffer for TLS, no smaller pool, and a buffer of whole pages.
+    (r"^    # A connection keeps this buffer\. .*\n    ssl_buffer_size 4k;\n", ""),
     (r"^    # For all requests at this address, .*\n    request_pool_size 1k;\n\n", ""),
     (
         r"(?<=Memory is used as far as messages have filled it\.\n)"
