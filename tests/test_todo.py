@@ -96,18 +96,13 @@ TEXT = render("supervisord.conf.j2", plan())
 
 
 @pytest.mark.parametrize(
-    ("there", "folder", "new"),
-    [
-        ({}, True, True),
-        ({FILE["dest"]: ""}, False, True),
-        ({FILE["dest"]: f"0600 {TEXT}"}, False, False),
-        ({FILE["dest"]: "0644 x"}, False, False),
-    ],
-    ids=["no folder", "no file", "other mode", "other text"],
+    ("there", "new"),
+    [({}, True), ({FILE["dest"]: f"0600 {TEXT}"}, False), ({FILE["dest"]: "0644 x"}, False)],
+    ids=["no file", "other mode", "other text"],
 )
-def test_a_file_that_is_not_as_its_template_says_is_written(there, folder, new):
+def test_a_file_that_is_not_as_its_template_says_is_written(there, new):
     planned = plan({**DEPLOYED, "files": there}, files=[ONE, OTHER])
-    assert planned["host_files"] == [{**FILE, "folder": folder, "new": new}]
+    assert planned["host_files"] == [{"dest": FILE["dest"], "mode": "0644", "text": TEXT, "new": new}]
     assert planned["todo"]["host"]
 
 

@@ -37,7 +37,6 @@ from ..module_utils import (
     tls,
 )
 from ..module_utils.host import Host
-from ..module_utils.host_files import HostFile
 from ..module_utils.inputs import SECRET, InputError, Inputs, problem, stop_at
 from ..module_utils.plan import Code, Plan
 from ..module_utils.record import from_dict, to_dict
@@ -274,20 +273,11 @@ class ActionModule(ActionBase):
     def _differing(self, made: Plan, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return those of the host's own files that differ from their templates."""
         text = self._renderer(made, task_vars)
-
-        def differs(file: HostFile) -> bool:
-            return made.host.files.get(file.dest) != f"{file.mode} {text(file.src)}"
-
+        wanted = {file: text(file.src) for file in self.host_files(made.release.app) if made.host.init in file.init}
         return [
-            {
-                "src": file.src,
-                "dest": file.dest,
-                "mode": file.mode,
-                "folder": file.dest not in made.host.files,
-                "new": not made.host.files.get(file.dest),
-            }
-            for file in self.host_files(made.release.app)
-            if made.host.init in file.init and differs(file)
+            {"dest": file.dest, "mode": file.mode, "text": wanted[file], "new": file.dest not in made.host.files}
+            for file in wanted
+            if made.host.files.get(file.dest) != f"{file.mode} {wanted[file]}"
         ]
 
     # What the host says

@@ -60,7 +60,7 @@ class Host:
     :param minfds: the largest ``minfds`` in supervisord's configuration
     :param nginx_nofile: the limit of descriptors that the role has given nginx's service
     :param cores: processors that this host may use
-    :param files: {path: mode and text} of the host's own files; empty text if only the file's folder exists
+    :param files: {path: mode and text} of those of the host's own files that exist
     :param folders: whether the app's folders are as systemd-tmpfiles would make them
     :param idle_services: services that do not run, or do not start at boot
     :param stale_units: whether systemd has to read its files again

@@ -43,18 +43,24 @@ def of(app: str) -> list[HostFile]:
 
 
 def found(files: Iterable[str]) -> dict[str, str]:
-    """Return {path: mode and text}, such as ``0644 # A file``; the text is empty if only the file's folder exists.
-
-    A path whose folder does not exist either is left out.
-    """
+    """Return {path: mode and text} of those that exist, such as ``0644 # A file``."""
     there = {}
     for path in files:
         if os.path.exists(path):
             with open(path, encoding="utf-8", errors="replace") as file:
                 there[path] = f"{stat.S_IMODE(os.fstat(file.fileno()).st_mode):04o} {file.read()}"
-        elif os.path.isdir(os.path.dirname(path)):
-            there[path] = ""
     return there
+
+
+def write(path: str, text: str, mode: str) -> None:
+    """Put a file in place by one rename, with its mode as four octal digits."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    # Whoever includes *.conf never reads this name.
+    beside = f"{os.path.dirname(path)}/.{os.path.basename(path)}.new"
+    with open(beside, "w", encoding="utf-8") as file:
+        file.write(text)
+        os.fchmod(file.fileno(), int(mode, 8))
+    os.rename(beside, path)
 
 
 def texts(*patterns: str) -> Iterable[tuple[str, str]]:

@@ -57,8 +57,8 @@ class Plan:
     :param tmpfiles: path of the app's file in tmpfiles.d
     :param sandbox_says: the words about the sandboxes for the end of a deploy
     :param scheduling_says: those about the services' scheduling
-    :param host_files: the host's own files that this run writes, each with src, dest, mode, and ``folder``: whether to
-        make its folder, and ``new``: whether there is no such file yet
+    :param host_files: the host's own files that this run writes, each with dest, mode and text, and ``new``: whether
+        there is no such file yet
     """
 
     purpose: str
