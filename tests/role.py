@@ -91,18 +91,19 @@ def task_vars(ansible_facts=None, **inputs):
     }
 
 
-def plan(host=None, purpose="deploy", files=(), recorded=None, examine=False, **inputs):
+def plan(host=None, purpose="deploy", files=(), recorded=None, examine=False, commands=None, **inputs):
     """Return the result of the action ``plan`` for these inputs.
 
     :param host: what differs from :data:`HOST`
     :param recorded: what the module recall returns, where it differs from a host that no app has been deployed to
     :param files: the host's own files that the plan compares with their templates
     :param examine: whether nginx has to read its new files, as before a release is built
+    :param commands: list that gets the commands of a shell for the host
     """
     # A value is a template only if a test marks it as one (trust_as_template), as Ansible does for YAML.
     variables = {**task_vars(**inputs), **read("vars/main.yml")}
     action = load("action/plan").ActionModule(
-        task=SimpleNamespace(args={}, async_val=0, _uuid=str(uuid.uuid4())),
+        task=SimpleNamespace(args={}, async_val=0, check_mode=False, _uuid=str(uuid.uuid4())),
         connection=SimpleNamespace(_shell=None),
         play_context=None,
         loader=DataLoader(),
@@ -119,6 +120,7 @@ def plan(host=None, purpose="deploy", files=(), recorded=None, examine=False, **
         return recalled if "recall" in module else {"host": HOST | (host or {})}
 
     action._execute_module = execute
+    action._low_level_execute_command = ([] if commands is None else commands).append
     if not examine:
         action._examine_host = lambda *_: None
     action.host_files = lambda _app: files

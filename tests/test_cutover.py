@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -21,15 +22,19 @@ from ansible_collections.websockets.deploy.plugins.module_utils import (
     paths,
     recorded,
     release,
+    sizing,
     supervisor,
     unix,
 )
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
+from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
+from ansible_collections.websockets.deploy.plugins.module_utils.site import Site
 from role import challenge, load, nginx_files, plan, put_in_place, read
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 cutover = load("modules/cutover")
+observe = load("modules/observe")
 remove = load("modules/remove")
 start = load("modules/start")
 
@@ -128,6 +133,38 @@ def test_a_second_time_changes_nothing(started, cut_over, running_nginx, nginx_f
     done = cut_over(made)
     assert (done["changed"], done["diff"]) == (False, [])
     assert (configuration(nginx_folder), workers(running_nginx)) == (files, processes)
+
+
+@pytest.fixture
+def proved(started, cut_over):
+    """Cut a release over as a deploy does; return what the next run's look at nginx says: the time of its handshake."""
+    made = started(1, numprocs=1)
+    needs = sizing.worker_needs(4096)
+    cut_over(made, inputs=made["inputs"], worker_connections=needs)
+
+    def look(**changed):
+        given = {"inputs": made["inputs"], "headers": {}, "worker_connections": needs, "proof_sources": ["127.0.0.2"]}
+        return observe.prove({**given, **changed}, from_dict(Site, made["site"]), from_dict(Probe, made["probe"]), True)
+
+    return look
+
+
+def test_a_host_proves_itself_when_a_run_looks_at_it(proved):
+    assert proved() > 0
+
+
+def test_a_look_proves_nothing_if_a_cut_over_would_do_something(proved):
+    assert proved(inputs=None) is None
+    assert proved(inputs={"app": "echo"}) is None
+    assert proved(headers={"Authorization": "another"}) is None
+    assert proved(worker_connections=100_000) is None
+    Path(paths.PENDING).touch()
+    assert proved() is None
+
+
+def test_a_look_at_nginx_that_does_not_answer_proves_nothing(proved, running_nginx):
+    os.kill(running_nginx, signal.SIGTERM)
+    assert proved() is None
 
 
 def test_a_host_configuration_that_is_not_utf8_keeps_its_bytes(started, cut_over, nginx_folder, port):

@@ -131,6 +131,7 @@ BECOME = """#!/bin/sh
 for last; do :; done
 here=$(dirname "$0")
 exec env PATH="$here:$PATH" /bin/sh -c "$(printf %s "$last" | sed "s,/usr/bin/python3,$here/python3,g
+s,/usr/lib/python3/,$here/lib/,g
 s,/etc/os-release,$here/os-release,g
 s,/usr/lib/os-release,$here/os-release,g")"
 """

@@ -1,10 +1,12 @@
 """One run at a time works on a host, though each of its tasks is a process."""
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from ansible_collections.websockets.deploy.plugins.module_utils import lock, paths
@@ -21,6 +23,16 @@ pytestmark = pytest.mark.usefixtures("host")
 def take(run, **options):
     with lock.held(run, take=True, **options):
         pass
+
+
+def children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def program(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text()
+    return ""
 
 
 def test_a_run_keeps_the_host_from_task_to_task():
@@ -53,6 +65,32 @@ def test_the_end_of_a_run_is_the_end_of_its_hold():
         take(OTHER)
     lock.end(MINE)
     take(OTHER)
+
+
+def test_a_shell_can_end_a_run_too():
+    def end(run):
+        subprocess.run(["sh", "-c", lock.end_command(run)], check=False)
+
+    take(MINE)
+    end(OTHER)
+    with pytest.raises(lock.LockError):
+        take(OTHER)
+    end(MINE)
+    take(OTHER)
+
+
+def test_a_shell_waits_for_the_task_at_work_before_it_ends_the_run(eventually):
+    with lock.held(MINE, take=True):
+        ending = subprocess.Popen(["sh", "-c", lock.end_command(MINE)])
+        eventually(lambda: "flock\n" in map(program, [ending.pid, *children(ending.pid)]))
+        assert Path(paths.LOCK).read_text()
+    assert ending.wait() == 0
+    assert Path(paths.LOCK).read_text() == ""
+
+
+def test_a_host_that_no_run_has_locked_stays_as_it_is():
+    subprocess.run(["sh", "-c", lock.end_command(MINE)], check=True)
+    assert not Path(paths.LOCK).exists()
 
 
 def test_the_end_within_the_last_task():

@@ -3,10 +3,12 @@
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.websockets.deploy.plugins.module_utils import release
+from ansible_collections.websockets.deploy.plugins.module_utils import paths, recorded, release
 from ansible_collections.websockets.deploy.plugins.module_utils.host_files import HostFile
 from ansible_collections.websockets.deploy.plugins.module_utils.inputs import InputError
-from role import plan, read, render, stored
+from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
+from ansible_collections.websockets.deploy.plugins.module_utils.site import Site
+from role import nginx_files, plan, read, render, stored
 
 VENV = plan()["release"]["venv"]
 ID = plan()["release"]["id"]
@@ -109,6 +111,48 @@ def test_a_file_that_is_not_as_its_template_says_is_written(there, new):
 def test_a_file_that_is_as_its_template_says_is_not():
     planned = plan({**DEPLOYED, "files": {FILE["dest"]: f"0644 {TEXT}"}}, files=[ONE])
     assert (planned["host_files"], planned["todo"]["host"]) == ([], [])
+
+
+@pytest.fixture
+def settled(nginx_folder):
+    """Plan for a host as the run before has left it; return whether this run is settled, and the host's commands."""
+
+    def look(host=None, purpose="deploy", **inputs):
+        made = plan(DEPLOYED)
+        texts = nginx_files(made, nginx_folder)
+        texts[paths.site_record("echo")] = recorded.of_site(from_dict(Site, made["site"]), texts[made["site"]["file"]])
+        served = {path: recorded.digest(text) for path, text in texts.items()}
+        found = {**DEPLOYED, "served": served, "proof": 1.23, **(host or {})}
+        commands = []
+        planned = plan(found, purpose, commands=commands, **inputs)
+        return planned["settled"], commands
+
+    return look
+
+
+def test_a_host_as_the_last_run_has_left_it_is_settled_and_free_for_other_runs(settled):
+    done, commands = settled()
+    assert done
+    (command,) = commands
+    assert "flock" in command
+
+
+@pytest.mark.parametrize(
+    ("host", "inputs"),
+    [
+        ({"proof": None}, {}),
+        ({"serves": False}, {}),
+        ({"served": {}}, {}),
+        ({"idle_services": ["nginx"]}, {}),
+        ({"unneeded": True}, {}),
+        ({}, {"proxy_timeout": 99}),
+        ({}, {"environment": {"A": "1"}}),
+        ({}, {"purpose": "restart"}),
+    ],
+    ids=["unproven", "silent", "other files", "a service", "unneeded", "nginx alone", "the app", "a restart"],
+)
+def test_a_host_with_anything_else_is_not(settled, host, inputs):
+    assert settled(host, **inputs) == (False, [])
 
 
 def test_a_removal_drains_whatever_there_is():

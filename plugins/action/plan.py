@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible import constants as C
@@ -25,8 +25,10 @@ except ImportError:  # meta/runtime.yml names the version too, but Ansible only 
 from ..module_utils import (
     described,
     host_files,
+    lock,
     paths,
     plan,
+    recorded,
     release,
     rules,
     sandbox,
@@ -65,6 +67,7 @@ class ActionModule(ActionBase):
                 "platforms": {"type": "dict", "required": True},
                 "purpose": {"type": "str", "choices": list(plan.PURPOSES), "required": True},
                 "os_release": {"type": "str", "default": ""},
+                "proof_sources": {"type": "list", "elements": "str", "default": []},
             }
         )
         variables = task_vars or {}
@@ -78,13 +81,19 @@ class ActionModule(ActionBase):
         return {**result, **made, "changed": False}
 
     def make(
-        self, task_vars: dict[str, Any], platforms: dict[str, Any], purpose: str, os_release: str = ""
+        self,
+        task_vars: dict[str, Any],
+        platforms: dict[str, Any],
+        purpose: str,
+        os_release: str = "",
+        proof_sources: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Return the plan as a dictionary.
 
         :raises InputError: if the role cannot use the inputs, on this host or at all
         """
         self._run, self._app, self._begun = _this_run(), "", False
+        self._proof_sources = list(proof_sources)
         self._variables = described.with_apps(task_vars, self._templar.template)
         self._said = Variables(self._templar, self._variables, load_extra_vars(self._loader))
         try:
@@ -93,7 +102,7 @@ class ActionModule(ActionBase):
             return self._make(task_vars, platforms, purpose)
         except InputError as error:
             if self._begun:
-                self._execute_module("websockets.deploy.unlock", {"run": to_dict(self._run)}, task_vars=task_vars)
+                self._unlock()
             raise InputError(described.label(str(error), self._app, self._variables)) from None
 
     def _check(self, platforms: dict[str, Any], os_release: str) -> dict[str, Any]:
@@ -108,7 +117,7 @@ class ActionModule(ActionBase):
         self._said.check_names()
         app = self._app = self._said.chosen(purpose)
         stop_at(rules.check_name(app))
-        run, recorded = self._run, False
+        run, is_recorded = self._run, False
         deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
         code: Code | None = None
         found: Findings = {}
@@ -120,9 +129,9 @@ class ActionModule(ActionBase):
             inputs, site = self._checked(app)
             code, found, requirements, doubts = self._code(inputs)
         else:
-            inputs, site, recorded = self._recalled(app, purpose)
+            inputs, site, is_recorded = self._recalled(app, purpose)
         probe = plan.probe_of(inputs, site)
-        host = self._observe(inputs, site, _with_packages(platforms, site), to_dict(probe), recorded)
+        host = self._observe(inputs, site, _with_packages(platforms, site), to_dict(probe), is_recorded, purpose)
         site = Site.of(inputs, host.ipv6)
         known = host.distribution, host.platform
         stop_at(rules.check_platform(*known, platforms))
@@ -150,7 +159,7 @@ class ActionModule(ActionBase):
             purpose=purpose,
             run=run,
             inputs=inputs.shown(),
-            recorded=recorded,
+            recorded=is_recorded,
             code=code,
             host=host,
             release=to_be,
@@ -171,6 +180,9 @@ class ActionModule(ActionBase):
         )
         if purpose == "deploy" and made.todo.release:
             self._examine_host(made, task_vars)
+        if purpose == "deploy" and self._is_settled(made, task_vars):
+            made = dataclasses.replace(made, settled=True)
+            self._unlock()
         warnings = rules.untested(*known, platforms) + rules.warnings(inputs)
         warnings += rules.alone(to_be) if purpose == "restart" else []
         if purpose in ("deploy", "rollback"):
@@ -250,19 +262,33 @@ class ActionModule(ActionBase):
 
         :raises InputError: if one of them cannot
         """
+        arguments = {"files": self._nginx_files(made, task_vars), "site": to_dict(made.site)}
+        found = self._execute_module("websockets.deploy.examine", arguments, task_vars=task_vars)
+        stop_at(found.get("problems", []))
+
+    def _is_settled(self, made: Plan, task_vars: Mapping[str, Any]) -> bool:
+        """Tell whether the host is as this run would leave it, and has proved it through nginx."""
+        if made.host.proof is None or any(dataclasses.astuple(made.todo)):
+            return False
+        texts = self._nginx_files(made, task_vars)
+        texts[paths.site_record(made.site.app)] = recorded.of_site(made.site, texts[made.site.file])
+        return made.host.served == {path: recorded.digest(text) for path, text in texts.items()}
+
+    def _nginx_files(self, made: Plan, task_vars: Mapping[str, Any]) -> dict[str, str]:
+        """Return {path: text} of nginx's files of the app."""
         text = self._renderer(made, task_vars)
-        files = {
+        return {
             made.site.http_file: text("http.conf.j2"),
             made.site.file: text("site.conf.j2"),
             made.release.next_file: text("next.conf.j2"),
         }
-        arguments = {"files": files, "site": to_dict(made.site)}
-        found = self._execute_module("websockets.deploy.examine", arguments, task_vars=task_vars)
-        stop_at(found.get("problems", []))
 
     def _renderer(self, made: Plan, task_vars: Mapping[str, Any]) -> Callable[[str], str]:
         """Return a function that renders a template of the role for this plan."""
-        templar = self._templar.copy_with_new_env(available_variables={**task_vars, "__websockets_plan": to_dict(made)})
+        # The lookup copies all variables for each template, which would be most of this action's time.
+        whole = "ansible_managed" in task_vars  # a user's own may consist of any others
+        needed = {name: value for name, value in task_vars.items() if whole or name.startswith("__websockets_")}
+        templar = self._templar.copy_with_new_env(available_variables={**needed, "__websockets_plan": to_dict(made)})
 
         def text(template: str) -> str:
             path = os.path.join(task_vars["role_path"], "templates", template)
@@ -283,7 +309,13 @@ class ActionModule(ActionBase):
     # What the host says
 
     def _observe(
-        self, inputs: Inputs, site: Site, platforms: dict[str, Any], probe: dict[str, Any], recorded: bool
+        self,
+        inputs: Inputs,
+        site: Site,
+        platforms: dict[str, Any],
+        probe: dict[str, Any],
+        is_recorded: bool,
+        purpose: str,
     ) -> Host:
         arguments = {
             "app": inputs.app,
@@ -296,9 +328,15 @@ class ActionModule(ActionBase):
             "keep_releases": inputs.keep_releases,
             "probe": probe,
             "run": to_dict(self._run),
-            **({} if recorded else {"headers": inputs.gate_headers}),
+            **({} if is_recorded else {"headers": inputs.gate_headers}),
+            **({"inputs": inputs.shown(), "proof_sources": self._proof_sources} if purpose == "deploy" else {}),
         }
         return from_dict(Host, self._on_host("observe", arguments)["host"])
+
+    def _unlock(self) -> None:
+        """Give the host's lock back before the run's last step. If that fails, the lock ends by itself."""
+        if not self._task.check_mode:
+            self._low_level_execute_command(lock.end_command(self._run))
 
     def _on_host(self, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Run a module that takes the host's lock for this run."""

@@ -47,13 +47,31 @@ def own_files(certificate: Certificate | None, pem: Sequence[str], installed: bo
     if pem:
         texts = [f"{text.strip()}\n" for text in pem]
     elif certificate.mode == "self-signed" and installed:
-        found = examined(certificate)
-        if found and found.until - time.time() > _RENEW_DAYS * tls.DAY:
+        if _lasts(certificate):
             return {}
         texts = tls.make(certificate.names)
     else:
         return {}
     return dict(zip((certificate.path, certificate.key), texts, strict=True))
+
+
+def _lasts(certificate: Certificate) -> bool:
+    """Tell whether a self-signed certificate is there and need not be made again yet."""
+    found = examined(certificate)
+    return found is not None and found.until - time.time() > _RENEW_DAYS * tls.DAY
+
+
+def at_rest(site: Site, probe: Probe) -> bool:
+    """Tell whether the site's certificate is there, and nginx shows it: then a cut-over would leave it alone.
+
+    Only a cut-over gets a certificate's text from the inputs, so the answer for such a one is always no.
+    """
+    certificate = site.certificate
+    if not certificate:
+        return True
+    if certificate.given or (certificate.mode == "self-signed" and not _lasts(certificate)):
+        return False
+    return due(site) is None and not stale(site, probe)
 
 
 def to_come(certificate: Certificate | None) -> dict[str, str]:

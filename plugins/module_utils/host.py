@@ -73,6 +73,9 @@ class Host:
     :param venvs: paths of the app's complete virtual environments
     :param programs: ids of the releases that supervisord runs
     :param unneeded: whether the host has something of the app that no rollback needs
+    :param served: {path: digest} of what nginx serves for the app: its files, and the record of its site
+    :param proof: milliseconds of a handshake through nginx, None if it fails, or if the host itself can tell that a
+        cut-over has something to do
     """
 
     init: str
@@ -103,3 +106,5 @@ class Host:
     venvs: list[str]
     programs: list[str]
     unneeded: bool
+    served: dict[str, str] = field(default_factory=dict)
+    proof: float | None = None

@@ -234,6 +234,11 @@ def last_errors(path: str = paths.NGINX_LOG, lines: int = 5) -> str:
         return ""
 
 
+def is_pending() -> bool:
+    """Tell whether an earlier run has put files in place and was stopped before nginx's reload."""
+    return os.path.exists(paths.PENDING)
+
+
 def apply(files: Mapping[str, str | None], stale: bool = False) -> bool:
     """Put files in place and reload nginx; return whether it was reloaded.
 
@@ -243,7 +248,7 @@ def apply(files: Mapping[str, str | None], stale: bool = False) -> bool:
     :param stale: whether nginx has to be reloaded for another reason, such as a new certificate
     :raises NginxError: if the reload fails
     """
-    if not files and not stale and not os.path.exists(paths.PENDING):
+    if not files and not stale and not is_pending():
         return False
     with open(paths.PENDING, "w", encoding="utf-8"):
         write(files)

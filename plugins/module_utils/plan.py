@@ -57,6 +57,7 @@ class Plan:
     :param tmpfiles: path of the app's file in tmpfiles.d
     :param sandbox_says: the words about the sandboxes for the end of a deploy
     :param scheduling_says: those about the services' scheduling
+    :param settled: whether the host is as this run would leave it, and has proved it: the other steps are skipped
     :param host_files: the host's own files that this run writes, each with dest, mode and text, and ``new``: whether
         there is no such file yet
     """
@@ -78,6 +79,7 @@ class Plan:
     called: str = ""
     sandbox_says: str = ""
     scheduling_says: str = ""
+    settled: bool = False
     host_files: list[dict[str, Any]] = field(default_factory=list)
     todo: Todo = field(default_factory=Todo)
 

@@ -7,7 +7,7 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import legacy, paths
@@ -37,11 +37,28 @@ def site_of(app: str) -> Site | None:
         return None
     try:
         record = load(paths.site_record(app))
-        site = from_dict(Site, record) if record["digest"] == _digest(text) else legacy.site_of(app, text)
+        site = from_dict(Site, record) if record["digest"] == digest(text) else legacy.site_of(app, text)
     except (OSError, ValueError, TypeError, KeyError):
         site = legacy.site_of(app, text)
     # Another app's deploy compares the addresses of these servers with its own.
     return dataclasses.replace(site, servers=[server for server in site.servers if _has_address(server.listen)])
+
+
+def shutdown(site: Site) -> int | None:
+    """Return nginx's ``worker_shutdown_timeout``: the largest of all apps, None to leave it to others.
+
+    :param site: the site that an app is to have
+    """
+    others = sites()
+    was = others.pop(site.app, None)
+    largest = max(one.worker_shutdown_timeout for one in (site, *others.values()))
+    return largest if largest or (was and was.worker_shutdown_timeout) else None
+
+
+def digests(files: Iterable[str]) -> dict[str, str]:
+    """Return {path: digest of its text} of the files that exist."""
+    texts = {path: _read(path) for path in files}
+    return {path: digest(text) for path, text in texts.items() if text is not None}
 
 
 def write(site: Site, text: str) -> None:
@@ -49,7 +66,15 @@ def write(site: Site, text: str) -> None:
 
     :param text: the text of its file
     """
-    _write(paths.site_record(site.app), {**to_dict(site), "digest": _digest(text)})
+    _write(paths.site_record(site.app), of_site(site, text))
+
+
+def of_site(site: Site, text: str) -> str:
+    """Return the record of a site.
+
+    :param text: the text of its file
+    """
+    return _json({**to_dict(site), "digest": digest(text)})
 
 
 def inputs_of(app: str) -> dict[str, Any]:
@@ -75,15 +100,28 @@ def write_inputs(site: Site, inputs: Mapping[str, Any], gate_headers: Mapping[st
 
     :param inputs: those that a result may have
     """
+    _write(paths.inputs_record(site.app), of_inputs(site, inputs, gate_headers), mode=0o600)
+
+
+def has_inputs(site: Site, inputs: Mapping[str, Any], gate_headers: Mapping[str, Any]) -> bool:
+    """Tell whether these inputs are recorded, see :func:`write_inputs`."""
+    return _read(paths.inputs_record(site.app)) == of_inputs(site, inputs, gate_headers)
+
+
+def of_inputs(site: Site, inputs: Mapping[str, Any], gate_headers: Mapping[str, Any]) -> str:
+    """Return the record of an app's inputs."""
     record = {**inputs, "gate_headers": gate_headers}
     if site.certificate and site.certificate.mode == "files":
         # By their paths on the host, also where the inputs have their texts.
         record |= {"tls_certificate": site.certificate.path, "tls_key": site.certificate.key}
-    _write(paths.inputs_record(site.app), record, mode=0o600)
+    return _json(record)
 
 
-def _write(path: str, record: Mapping[str, Any], mode: int = 0o644) -> None:
-    text = json.dumps(record, indent=1, sort_keys=True)
+def _json(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=1, sort_keys=True)
+
+
+def _write(path: str, text: str, mode: int = 0o644) -> None:
     if _read(path) == text:
         return
     with open(f"{path}.new", "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
@@ -109,5 +147,6 @@ def _has_address(listen: str) -> bool:
     return True
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """Return the digest of a file's text."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -209,7 +209,10 @@ class CutOver:
             self.fail(str(error))
         if main is not None:
             connections = self.module.params["worker_connections"]
-            wanted = {paths.NGINX_MAIN: nginx.tune(main, connections, connections, self.shutdown()), **wanted}
+            wanted = {
+                paths.NGINX_MAIN: nginx.tune(main, connections, connections, recorded.shutdown(self.site)),
+                **wanted,
+            }
         there = {path: nginx.read(path) for path in wanted}
         if not self.swap:
             # Both come with the next release: a newer version of the role alone changes nothing.
@@ -221,14 +224,6 @@ class CutOver:
         self.files = {path: text for path, text in wanted.items() if there[path] != text}
         self.before = {path: there[path] for path in self.files}
         self.due = certificate.due(self.site)
-
-    def shutdown(self) -> int | None:
-        """Return nginx's ``worker_shutdown_timeout``: the largest of all apps, None to leave it to others."""
-        recorded_there = recorded.sites()
-        was = recorded_there.pop(self.site.app, None)
-        sites = [self.site, *recorded_there.values()]
-        largest = max(site.worker_shutdown_timeout for site in sites)
-        return largest if largest or (was and was.worker_shutdown_timeout) else None
 
     def test(self) -> None:
         """Have nginx test the whole configuration with the new files."""

@@ -68,6 +68,16 @@ options:
       - The host's lock belongs to it.
     type: dict
     required: true
+  inputs:
+    description:
+      - The inputs that a cut-over would record, without those that may be secret.
+      - With them, the module makes the handshake through nginx that ends a deploy, if it sees nothing else to do.
+    type: dict
+  proof_sources:
+    description: This host's addresses from which it makes that handshake, one for each version of IP.
+    type: list
+    elements: str
+    default: []
   ended:
     description: Id of a run that is known to have ended without giving the lock back.
     type: str
@@ -115,12 +125,25 @@ msg:
   sample: root@control (process 4711) is at work on this host. This run stops here; start it again when the other one has ended.
 """
 
+import dataclasses
 import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import handshake, host_files, lock, neighbours, paths, recorded, services, system, tls
+from ..module_utils import (
+    certificate,
+    handshake,
+    host_files,
+    lock,
+    neighbours,
+    nginx,
+    paths,
+    recorded,
+    services,
+    system,
+    tls,
+)
 from ..module_utils import release as releases
 from ..module_utils.host import Host
 from ..module_utils.probe import Probe
@@ -132,19 +155,19 @@ from ..module_utils.supervisor import DOWN, Supervisor, SupervisorError
 from ..module_utils.tls import Validity
 
 
-def validity(certificate: Certificate | None) -> Validity:
+def validity(needed: Certificate | None) -> Validity:
     """Return the validity of the certificate that a site needs, an empty one without TLS.
 
     It is also empty for a certificate in the inputs, which the action ``plan`` has checked, and for one that the role
     makes or gets, but has not yet.
     """
-    if not certificate or certificate.given:
+    if not needed or needed.given:
         return Validity()
     try:
-        found = tls.examine(certificate.path, certificate.key, certificate.names)
+        found = tls.examine(needed.path, needed.key, needed.names)
     except tls.CertificateError as error:
-        return Validity(about=error.about, problem=str(error)) if certificate.mode == "files" else Validity()
-    if certificate.mode == "files" and os.stat(certificate.key).st_mode & 0o007:
+        return Validity(about=error.about, problem=str(error)) if needed.mode == "files" else Validity()
+    if needed.mode == "files" and os.stat(needed.key).st_mode & 0o007:
         return Validity(about="key", problem="every user of the host can read it; set its mode to 0600.")
     return found
 
@@ -167,6 +190,29 @@ def serves(live: Release, minfds: int, probe: Probe, headers: dict[str, Any]) ->
         return False
 
 
+def prove(given: dict[str, Any], site: Site, probe: Probe, ipv6: bool) -> float | None:
+    """Make a handshake through nginx, at each of the site's addresses; return the milliseconds of the slowest.
+
+    :return: None if one fails, or if anything is left to do for a cut-over that the host itself can see
+    """
+    main, connections = nginx.read(paths.NGINX_MAIN), given["worker_connections"]
+    if (
+        given["inputs"] is None
+        or main is None
+        or main != nginx.tune(main, connections, connections, recorded.shutdown(site))
+        or nginx.is_pending()
+        or not recorded.has_inputs(site, given["inputs"], given["headers"])
+        or not certificate.at_rest(site, probe)
+    ):
+        return None
+    further = {"headers": given["headers"], "sources": given["proof_sources"]}
+    probe = dataclasses.replace(probe, timeout=min(probe.timeout, 5))
+    try:
+        return 1000 * max(handshake.ask(at, probe, **further) for at in site.addresses if ipv6 or ":" not in at[0])
+    except handshake.HandshakeError:
+        return None
+
+
 def observe(given: dict[str, Any]) -> Host:
     """Return the present state of the host.
 
@@ -179,7 +225,8 @@ def observe(given: dict[str, Any]) -> Host:
     units = services.units(acme) if init == "systemd" else {}
     sites, foreign, group = recorded.sites(), neighbours.foreign_servers(app), system.account(given["user"])
     live, stored, minfds = releases.live_id(app), releases.stored(app), neighbours.minfds()
-    wanted = max(given["minfds"], minfds)
+    wanted, ipv6 = max(given["minfds"], minfds), system.ipv6()
+    good = live in stored and serves(stored[live].release, wanted, probe, given["headers"])
     return Host(
         init=init,
         distribution=distribution,
@@ -188,7 +235,7 @@ def observe(given: dict[str, Any]) -> Host:
         missing_packages=system.missing(given["platforms"][platform]["packages"]) if platform else [],
         group=group[0],
         home=group[1],
-        ipv6=system.ipv6(),
+        ipv6=ipv6,
         listens=neighbours.listens(app, site.listens, sites, foreign),
         certificate=validity(site.certificate),
         claims=neighbours.claims(app, sites, foreign),
@@ -205,11 +252,13 @@ def observe(given: dict[str, Any]) -> Host:
         batch=init == "systemd" and system.batch(),
         batched=services.batched(units) if init == "systemd" else [],
         live=live,
-        serves=live in stored and serves(stored[live].release, wanted, probe, given["headers"]),
+        serves=good,
         releases=stored,
         venvs=releases.venvs(app),
         programs=releases.programs(app),
         unneeded=bool(releases.unneeded(app, given["keep_releases"])[1]),
+        served=recorded.digests((site.http_file, site.file, paths.next_file(app), paths.site_record(app))),
+        proof=prove(given, site, probe, ipv6) if good else None,
     )
 
 
@@ -228,6 +277,8 @@ def main() -> None:
             "probe": {"type": "dict", "required": True},
             "headers": {"type": "dict", "no_log": True},
             "run": {"type": "dict", "required": True},
+            "inputs": {"type": "dict"},
+            "proof_sources": {"type": "list", "elements": "str", "default": []},
             "ended": {"type": "str", "default": ""},
         },
         supports_check_mode=True,

@@ -46,6 +46,11 @@ options:
     description: Text of the host's C(/etc/os-release), for V(purpose=bootstrap).
     type: str
     default: ""
+  proof_sources:
+    description: The host's addresses from which it makes a handshake through nginx, one for each version of IP.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
