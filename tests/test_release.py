@@ -51,6 +51,7 @@ SAME_PROCESSES = {
     "gate": {"gate_path": "/x", "gate_message": "x", "gate_timeout": 1, "gate_headers": {"Cookie": "x"}},
     "drain": {"drain_timeout": 1, "drain_interval": 2, "keep_releases": 3, "rollback_to": "0123456789ab"},
     "sandbox": {"sandbox": "never"},
+    "cpu_scheduling": {"cpu_scheduling": "batch"},
     "access": {
         "origins": ["https://a.example"],
         "origin_required": True,
