@@ -84,7 +84,9 @@ def measure(parts, quick, path):
     """Measure part by part. The other parts keep their figures and their dates."""
     began = time.monotonic()
     older = json.loads(path.read_text()) if path.exists() else {"parts": {}}
-    results = {"quick": quick, **{key: older[key] for key in ("minutes", "parts") if key in older}}
+    results = {"quick": quick, **{key: older[key] for key in ("minutes",) if key in older}}
+    # A part that there is no more has no figures either.
+    results["parts"] = {part: found for part, found in older["parts"].items() if part in PARTS}
     with hosts.made(HERE, prepare=HERE / "prepare.yml") as inventory:
         hosts.playbook(inventory, hosts.ROOT / "playbooks/site.yml")
         results["machine"] = inside(inventory, "machine", quick)
