@@ -9,8 +9,7 @@ import subprocess
 import sys
 
 import proxies
-
-AUTOGROUP = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
+from tools import AUTOGROUP
 
 
 def machine():

@@ -20,10 +20,10 @@ import report
 import scheduling
 import under_load
 import versions
+from tools import AUTOGROUP
 
 HERE = pathlib.Path(__file__).resolve().parent
 INSIDE = ("calibrate", "throughput", "message_size", "handshakes", "balance", "idle", "apps", "numprocs")
-AUTOGROUP = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
 PARTS = (*INSIDE, "tls", "scheduling", "under_load", "deploy", "versions")
 
 

@@ -9,16 +9,15 @@ import contextlib
 import importlib
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
 import proxies
 import tools
+from tools import AUTOGROUP
 
 CLASSES = {"other": os.SCHED_OTHER, "batch": os.SCHED_BATCH}
 SIZES = (32, 1024, 16384, 65536)
-AUTOGROUP = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
 # Seconds after which everything ends that a measurement starts beside itself, whatever becomes of the measurement.
 PATIENCE = "300"
 

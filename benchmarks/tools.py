@@ -8,6 +8,9 @@ import sys
 import time
 from collections import Counter
 
+# Whether the kernel divides its time among sessions first.
+AUTOGROUP = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
+
 
 def load(command, *arguments):
     """Run the load client to its end and return its report."""

@@ -52,17 +52,6 @@ def found(files: Iterable[str]) -> dict[str, str]:
     return there
 
 
-def write(path: str, text: str, mode: str) -> None:
-    """Put a file in place by one rename, with its mode as four octal digits."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    # Whoever includes *.conf never reads this name.
-    beside = f"{os.path.dirname(path)}/.{os.path.basename(path)}.new"
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(text)
-        os.fchmod(file.fileno(), int(mode, 8))
-    os.rename(beside, path)
-
-
 def texts(*patterns: str) -> Iterable[tuple[str, str]]:
     """Yield path and text of the files that match, in the order in which an include reads them; skip unreadable files."""
     for path in (path for pattern in patterns for path in sorted(glob.glob(pattern))):

@@ -139,23 +139,24 @@ def _point_at(path: str, places: Mapping[str, str]) -> None:
             file.write(pointed)
 
 
-def write(files: Mapping[str, str | None]) -> None:
+def write(files: Mapping[str, str | None], modes: Mapping[str, int] | None = None) -> None:
     """Put files in place, each by one rename. If the disk is full, no file changes.
 
     :param files: {path: text, None to remove the file}
+    :param modes: {path: mode}; without one, everybody may read a file that is no key
     """
-    beside = {}
+    beside, modes = {}, modes or {}
     try:
         for path, text in files.items():
             if text is not None:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                # nginx includes *.conf, so it never reads this name.
+                # What includes *.conf never reads this name.
                 handle, beside[path] = tempfile.mkstemp(prefix=".websockets-", dir=os.path.dirname(path))
                 with os.fdopen(handle, "w", encoding="utf-8", errors=_AS_BYTES) as file:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                os.chmod(beside[path], 0o600 if path.endswith(paths.KEY) else 0o644)
+                os.chmod(beside[path], modes.get(path, 0o600 if path.endswith(paths.KEY) else 0o644))
     except OSError:
         for path in beside.values():
             os.unlink(path)

@@ -56,7 +56,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import host_files, lock, nginx
+from ..module_utils import lock, nginx
 from ..module_utils.record import readable
 
 
@@ -66,8 +66,8 @@ def configure(files: list[dict[str, Any]], *commands: list[str]) -> None:
     :raises OSError: if a file cannot be written
     :raises subprocess.CalledProcessError: if a command fails; its output has what it said
     """
-    for file in files:
-        host_files.write(file["dest"], file["text"], file["mode"])
+    modes = {file["dest"]: int(file["mode"], 8) for file in files}
+    nginx.write({file["dest"]: file["text"] for file in files}, modes)
     for command in commands:
         subprocess.run(
             command,
