@@ -36,6 +36,8 @@ def identity(app):
 OTHER_PROCESSES = {
     "command": {"command": "{venv}/bin/python -O app.py {socket}"},
     "environment": {"environment": {"A": "1"}},
+    "before start": {"before_start": "true"},
+    "workers": {"workers": {"mail": {"command": "{venv}/bin/python mail.py"}}},
     "secret": {"secrets": {"A": "1"}},
     "user": {"user": "somebody"},
     "numprocs": {"numprocs": 5},
@@ -63,6 +65,11 @@ SAME_PROCESSES = {
         "trusted_proxies": ["192.0.2.1"],
         "proxy_protocol": True,
     },
+    "before start, on": {"before_start_on": "one"},
+    "packages of the distribution": {"packages": ["libpq5"]},
+    "wheels": {"wheels": "build"},
+    "earlier name": {"replaces": "talk"},
+    "path": {"path": "/ws/", "sticky": "address", "header_size": 16384},
     "nginx": {"listen": "[::1]:80", "server_name": ["a.example"], "proxy_timeout": 99, "message_size": 9},
     "authority": {
         **{"listen": "443", "tls": "acme", "server_name": ["a.example"], "acme_email": "a@b.example", "hsts": 9},

@@ -14,7 +14,8 @@ APPS, ONLY = f"{PREFIX}apps", f"{PREFIX}only"
 OF_RUN = ("apps", "only", "serial")
 # Inputs that make sense for one app only. Beside websockets_apps they are refused: each of its apps would get them.
 OWN = (
-    *("app", "src", "exclude", "repo", "version", "command", "environment", "secrets", "user"),
+    *("app", "src", "exclude", "repo", "version", "command", "environment", "secrets", "user", "replaces"),
+    *("before_start", "workers", "packages", "path"),
     *("gate_path", "gate_headers", "gate_message", "server_name", "nginx_server", "nginx_locations"),
     *("origins", "origin_required", "auth_request"),
 )

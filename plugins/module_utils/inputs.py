@@ -31,12 +31,18 @@ class Inputs:
     version: str
     exclude: list[str]
     command: str
+    before_start: str
+    before_start_on: str
+    workers: dict[str, Any]
     environment: dict[str, Any]
     secrets: dict[str, Any]
     user: str
     numprocs: str
     stopwaitsecs: int
+    replaces: str
+    packages: list[str]
     python: str
+    wheels: str
     pip_index_url: str
     pip_args: list[str]
     gate_path: str
@@ -50,9 +56,12 @@ class Inputs:
     rollback_to: str
     listen: list[str]
     server_name: list[str]
+    path: str
+    sticky: str
     ping_interval: int
     proxy_timeout: int
     message_size: int
+    header_size: int
     nginx_server: str
     nginx_locations: dict[str, Any]
     access_log: str

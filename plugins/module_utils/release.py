@@ -219,6 +219,8 @@ def digest(value: Any) -> str:
 _OF_PROCESSES = (
     *("command", "environment", "secrets", "user", "stopwaitsecs", "ping_interval", "drain_rate", "max_connections"),
 )
+# The same, of inputs that are younger than releases on hosts: they count if they are set.
+_OF_PROCESSES_IF_SET = ("before_start", "workers")
 
 
 def derive(inputs: Inputs, numprocs: int, found: Findings, requirements: str, python: str, process: Any) -> Release:
@@ -232,6 +234,7 @@ def derive(inputs: Inputs, numprocs: int, found: Findings, requirements: str, py
     """
     venv = digest([requirements, inputs.python, python, inputs.pip_args])
     further = {name: getattr(inputs, name) for name in _OF_PROCESSES}
+    further |= {name: value for name in _OF_PROCESSES_IF_SET if (value := getattr(inputs, name))}
     id = digest([found, venv, process, {**further, "numprocs": numprocs}])
     return Release.of(inputs.app, id, inputs.user, f"{paths.app_base(inputs.app)}/venvs/{venv}", numprocs)
 
