@@ -32,6 +32,7 @@ CHOOSE = (
     " Let's Encrypt), files (a certificate of your own), self-signed (a certificate for tests), or none (a proxy in front"
     " speaks TLS, or you trust the network)."
 )
+PACKAGE = "use names of Debian packages such as libpq5 or libpq5:amd64, without versions and options."
 LOCATION = "use a path such as /static/, = /robots.txt or = /; the app has / itself, and the role has /.websockets."
 INSIDE = "with websockets_repo, name a folder inside the repository."
 REPO = "https://git.example/app.git"
@@ -153,6 +154,17 @@ REFUSED = {
         {"exclude": ["*.log\n*.txt"]},
         "websockets_exclude is '*.log\\n*.txt': use patterns as in a .gitignore, each on one line.",
     ),
+    "package that is an option": ({"packages": ["-y"]}, f"websockets_packages is '-y': {PACKAGE}"),
+    "package with a version": (
+        {"packages": ["git=1:2.39.5-0+deb12u2", "git/bookworm"]},
+        f"websockets_packages is 'git=1:2.39.5-0+deb12u2': {PACKAGE}",
+        f"websockets_packages is 'git/bookworm': {PACKAGE}",
+    ),
+    "two packages in one name": ({"packages": ["git gcc"]}, f"websockets_packages is 'git gcc': {PACKAGE}"),
+    "package to remove": ({"packages": ["nginx-"]}, f"websockets_packages is 'nginx-': {PACKAGE}"),
+    "packages by a pattern": ({"packages": ["python3-*"]}, f"websockets_packages is 'python3-*': {PACKAGE}"),
+    "package with a line break": ({"packages": ["git\n"]}, f"websockets_packages is 'git\\n': {PACKAGE}"),
+    "package without a name": ({"packages": [""]}, f"websockets_packages is '': {PACKAGE}"),
     # The command
     "command without the socket": (
         {"command": "{venv}/bin/python app.py"},
@@ -733,6 +745,7 @@ ACCEPTED = {
     "another app's name at another port": {"listen": "8081", "tls": "none", "server_name": ["taken.example"]},
     "as many connections as the host allows": {"max_connections": 65535, "numprocs": 16},
     "as many processes as cores": {"numprocs": "auto"},
+    "Debian packages": {"packages": ["libpq5", "g++", "libstdc++6", "python3.11-dev", "libpq5:amd64", "gcc"]},
 }
 
 

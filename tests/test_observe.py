@@ -414,6 +414,13 @@ def test_packages_that_dpkg_does_not_have_are_missing():
     assert system.missing(wanted) == ["no-such-package", "no-such-b"]
 
 
+def test_a_package_can_be_asked_for_with_its_architecture():
+    native = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+    # dpkg is of this machine's architecture, adduser of none.
+    wanted = [f"dpkg:{native}", "dpkg:no-such", f"adduser:{native}", f"no-such:{native}", "no-such", "no-such"]
+    assert system.missing(wanted) == ["dpkg:no-such", f"no-such:{native}", "no-such"]
+
+
 def test_a_user_has_a_group_and_a_home_or_does_not_exist():
     me = pwd.getpwuid(os.getuid())
     assert system.account(me.pw_name) == (grp.getgrgid(me.pw_gid).gr_name, me.pw_dir)

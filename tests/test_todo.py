@@ -2,7 +2,7 @@
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
+from ansible.template import Templar, trust_as_template
 from ansible_collections.websockets.deploy.plugins.module_utils import paths, recorded, release
 from ansible_collections.websockets.deploy.plugins.module_utils.host_files import HostFile
 from ansible_collections.websockets.deploy.plugins.module_utils.inputs import InputError
@@ -178,6 +178,24 @@ def test_without_a_live_release_there_is_nothing_to_do_it_to(purpose):
 
 
 # The end of a check says it in words.
+
+
+@pytest.mark.parametrize(
+    ("missing", "packages", "of_app"),
+    [
+        (["nginx", "git"], ["git", "gcc"], ["git"]),
+        (["nginx", "supervisor"], ["nginx"], []),
+        (["redis-server"], ["redis-server"], ["redis-server"]),
+    ],
+)
+def test_packages_of_the_app_are_apart_from_those_of_the_role(missing, packages, of_app):
+    """apt starts a service of the app's, and none of the role's."""
+    planned = plan({"missing_packages": missing}, packages=packages)
+    assert planned["todo"]["host"][0] == f"install {', '.join(missing)} by apt"
+    templar = Templar(DataLoader(), {**read("vars/main.yml"), "__websockets_plan": planned})
+    names = ["__websockets_app_packages", "__websockets_role_packages"]
+    told = [templar.template(trust_as_template(f"{{{{ {name} }}}}")) for name in names]
+    assert told == [of_app, [name for name in missing if name not in of_app]]
 
 
 def check(planned, cutover=()):

@@ -131,7 +131,9 @@ class ActionModule(ActionBase):
         else:
             inputs, site, is_recorded = self._recalled(app, purpose)
         probe = plan.probe_of(inputs, site)
-        host = self._observe(inputs, site, _with_packages(platforms, site), to_dict(probe), is_recorded, purpose)
+        host = self._observe(
+            inputs, site, _with_packages(platforms, site, inputs), to_dict(probe), is_recorded, purpose
+        )
         site = Site.of(inputs, host.ipv6)
         known = host.distribution, host.platform
         stop_at(rules.check_platform(*known, platforms))
@@ -356,10 +358,13 @@ def _and(names: Iterable[str]) -> str:
     return " and ".join(names)
 
 
-def _with_packages(platforms: Mapping[str, Any], site: Site) -> dict[str, Any]:
+def _with_packages(platforms: Mapping[str, Any], site: Site, inputs: Inputs) -> dict[str, Any]:
     """Return the platforms with the packages that this deploy needs on each of them."""
     further = "acme_packages" if site.certificate and site.certificate.mode == "acme" else ""
-    return {name: {**one, "packages": one["packages"] + one.get(further, [])} for name, one in platforms.items()}
+    return {
+        name: {**one, "packages": [*one["packages"], *one.get(further, []), *inputs.packages]}
+        for name, one in platforms.items()
+    }
 
 
 def _examine(inputs: Inputs, certificate: Certificate) -> Iterable[str]:

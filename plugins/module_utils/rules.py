@@ -35,6 +35,8 @@ PLACEHOLDERS = ("socket", "venv", "release", "ping_interval", "backlog")
 SOCKET_PATH_MAX = 107
 
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # useradd(8)
+# Debian policy 5.6.1. To apt, a - at the end means to remove the package.
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9][a-z0-9-]+)?", re.ASCII)
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*")
 _HANDSHAKE = {"host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
@@ -198,6 +200,10 @@ def _check_code(inputs: Inputs, problems: _Problems) -> None:
     for pattern in inputs.exclude:
         if re.search(r"[\x00\n]", pattern):
             problems.add("exclude", "use patterns as in a .gitignore, each on one line.", pattern)
+    for package in inputs.packages:
+        if not _PACKAGE.fullmatch(package):
+            remedy = "use names of Debian packages such as libpq5 or libpq5:amd64, without versions and options."
+            problems.add("packages", remedy, package)
     if not inputs.python.startswith("/"):
         problems.add("python", "use the absolute path of a Python interpreter on the host.")
     if inputs.pip_index_url and not re.match(r"(https?|file)://[^\s]+$", inputs.pip_index_url):

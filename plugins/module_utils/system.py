@@ -71,13 +71,22 @@ def python_version(path: str) -> str:
 
 
 def missing(packages: Iterable[str]) -> list[str]:
-    """Return the packages that are not installed; of alternatives (``a | b``), the first if none of them is."""
-    alternatives = [package.split(" | ") for package in packages]
-    query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"]
-    query += [name for names in alternatives for name in names]
+    """Return the packages that are not installed; of alternatives (``a | b``), the first if none of them is.
+
+    A name may have an architecture, as in ``libpq5:amd64``.
+    """
+    alternatives = [package.split(" | ") for package in dict.fromkeys(packages)]
+    query = ["dpkg-query", "--show", "--showformat", "${Package} ${Architecture} ${db:Status-Status}\n"]
+    query += [name.partition(":")[0] for names in alternatives for name in names]
     shown = subprocess.run(query, capture_output=True, text=True, errors="replace", check=False).stdout
-    installed = {line.split()[0] for line in shown.splitlines() if line.endswith(" installed")}
-    return [names[0] for names in alternatives if installed.isdisjoint(names)]
+    found = [line.split() for line in shown.splitlines() if line.endswith(" installed")]
+    installed = {name for package, architecture, _ in found for name in (package, f"{package}:{architecture}")}
+    # A package of no architecture (all) serves each.
+    return [
+        names[0]
+        for names in alternatives
+        if not any(name in installed or f"{name.partition(':')[0]}:all" in installed for name in names)
+    ]
 
 
 def account(user: str) -> tuple[str, str]:
