@@ -466,7 +466,8 @@ def test_no_client_reaches_the_next_release(started, cut_over, port):
 
 def as_in_1_1_0(site):
     site, pools = re.subn(r"    # [^\n]+\n    request_pool_size 1k;\n\n", "", site)
-    assert pools
+    site, maintenance = re.subn(r"    # Maintenance: .*?\n    }\n\n", "", site, flags=re.S)
+    assert pools and maintenance == 1
     return site.replace(" 66560;", " 69632;")
 
 

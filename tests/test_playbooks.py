@@ -142,3 +142,36 @@ def test_an_app_that_is_no_name(folder, checkout, words, shown):
     assert status == 2
     remedy = "use the name of an app, in lower-case letters, digits, - and _."
     assert said == f"bin/rollback: --app is '{shown}': {remedy}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["-i", "mine"], ["of", "-i", "mine"], ["ON"]])
+def test_maintenance_is_on_or_off(folder, checkout, words):
+    status, said = run(folder, checkout / "bin" / "maintenance", *words)
+    assert status == 2
+    assert said == f"bin/maintenance: the first argument is '{words[0] if words else ''}': use on or off.\n"
+
+
+@pytest.mark.parametrize("words", [["on", "--drain"], ["off"]])
+def test_maintenance_tells_the_playbook_what_is_asked_for(folder, checkout, words):
+    status, said = run(folder, checkout / "bin" / "maintenance", *words, "-i", "mine", "--list-hosts")
+    assert status == 0, said
+    assert "one.example.com" in said
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ("", "maintenance is '': use on or off."),
+        ("maintenance=of", "maintenance is 'of': use on or off."),
+        ("maintenance=1.5", "maintenance is '1.5': use on or off."),
+        ("maintenance=on maintenance_drain=maybe", "maintenance_drain is 'maybe': with on, use true or false;"),
+        ("maintenance=on maintenance_drain=-1", "maintenance_drain is '-1': with on, use true or false;"),
+        ("maintenance=off maintenance_drain=true", "maintenance_drain is 'true': with on, use true or false;"),
+    ],
+)
+def test_maintenance_asked_for_in_other_words_touches_nothing(folder, variables, words):
+    status, said = play(folder, "maintenance", "-i", "mine", "-e", variables)
+    assert status != 0
+    assert "Nothing has been touched. " in said
+    assert words in said
+    assert "Check the inputs" not in said

@@ -51,8 +51,8 @@ from ..plugin_utils.variables import Variables
 class ActionModule(ActionBase):
     """The action ``plan``: it returns a :class:`Plan` as a dictionary, and a fact with the apps that this run deploys.
 
-    ``purpose`` is ``deploy``, ``rollback`` (to a release that is on the host already), ``restart`` (of the live release) or
-    ``remove`` (all releases of the app). Only a deploy reads the app's code. ``bootstrap`` checks what a deploy can check on
+    ``purpose`` is ``deploy``, ``rollback`` (to a release that is on the host already), ``restart`` (of the live release),
+    ``maintenance`` (of the app, as its last deploy left it) or ``remove`` (all releases of the app). Only a deploy reads the app's code. ``bootstrap`` checks what a deploy can check on
     the control node, and the host's ``os_release``: the host has no Python yet.
     """
 
@@ -139,6 +139,8 @@ class ActionModule(ActionBase):
         stop_at(rules.check_platform(*known, platforms))
         if purpose == "remove":
             to_be = Release.of(inputs.app, host.live, inputs.user)
+        elif purpose == "maintenance":
+            to_be = rules.the_live(inputs, host)
         else:
             numprocs = sizing.numprocs(inputs.numprocs, host.cores)
             stop_at(rules.check_host(inputs, site, host, numprocs))
@@ -173,6 +175,7 @@ class ActionModule(ActionBase):
             sandboxed=sandbox.decide(inputs.sandbox, host),
             scheduling_says=scheduling.say(inputs.cpu_scheduling, host),
             tmpfiles=paths.tmpfiles(inputs.app),
+            maintenance=paths.maintenance(inputs.app),
             called=code.revision.after(to_be.id) if code else rules.called(host, to_be.id),
         )
         if purpose == "deploy":
@@ -226,7 +229,7 @@ class ActionModule(ActionBase):
             stop_at(rules.check(inputs, code=False))
             site = Site.of(inputs)
             stop_at(rules.check_site(inputs, site))
-            if purpose == "rollback":
+            if purpose in ("rollback", "maintenance"):
                 stop_at(rules.check_names(inputs, there["names"]))
             return inputs, site, False
         if purpose != "remove":

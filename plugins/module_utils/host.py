@@ -74,6 +74,7 @@ class Host:
     :param programs: ids of the releases that supervisord runs
     :param unneeded: whether the host has something of the app that no rollback needs
     :param served: {path: digest} of what nginx serves for the app: its files, and the record of its site
+    :param maintenance: when the app's maintenance began, in the host's time; empty without one
     :param proof: milliseconds of a handshake through nginx, None if it fails, or if the host itself can tell that a
         cut-over has something to do
     """
@@ -107,4 +108,5 @@ class Host:
     programs: list[str]
     unneeded: bool
     served: dict[str, str] = field(default_factory=dict)
+    maintenance: str = ""
     proof: float | None = None

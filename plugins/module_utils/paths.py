@@ -60,6 +60,11 @@ def inputs_record(app: str) -> str:
     return f"{app_base(app)}/inputs.json"
 
 
+def maintenance(app: str) -> str:
+    """Return the file that is there while an app is in maintenance. Its date is when that began."""
+    return f"{app_base(app)}/maintenance"
+
+
 def site_file(app: str) -> str:
     """Return nginx's file with the site of an app."""
     return f"{NGINX}/conf.d/websockets-{app}.conf"

@@ -14,7 +14,7 @@ from .run import Run
 from .site import Site
 from .sizing import Sizes
 
-PURPOSES = ("deploy", "rollback", "restart", "remove", "bootstrap")
+PURPOSES = ("deploy", "rollback", "restart", "maintenance", "remove", "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Plan:
     :param group: primary group of the app's user
     :param sandboxed: {service: whether it has to be in a sandbox}
     :param tmpfiles: path of the app's file in tmpfiles.d
+    :param maintenance: path of the file that is there while the app is in maintenance
     :param sandbox_says: the words about the sandboxes for the end of a deploy
     :param scheduling_says: those about the services' scheduling
     :param settled: whether the host is as this run would leave it, and has proved it: the other steps are skipped
@@ -75,6 +76,7 @@ class Plan:
     placeholders: dict[str, str]
     sandboxed: dict[str, bool]
     tmpfiles: str
+    maintenance: str
     recorded: bool = False
     called: str = ""
     sandbox_says: str = ""
@@ -129,6 +131,8 @@ def todo(plan: Plan, files: int = 0) -> Todo:
     host, release = plan.host, plan.release
     if plan.purpose == "remove":
         return Todo(drain=["drain and remove all releases"])
+    if plan.purpose == "maintenance":
+        return Todo()
     if plan.purpose == "restart":
         return Todo(start=[f"restart {len(release.processes)} processes of {release.id} one after the other"])
     live = host.live == release.id

@@ -1,4 +1,4 @@
-"""What cut-overs have recorded on this host as JSON, in each app's folder: its site, and its inputs."""
+"""What cut-overs have recorded on this host as JSON, in each app's folder: its site, and its inputs. And its maintenance."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -53,6 +54,14 @@ def shutdown(site: Site) -> int | None:
     was = others.pop(site.app, None)
     largest = max(one.worker_shutdown_timeout for one in (site, *others.values()))
     return largest if largest or (was and was.worker_shutdown_timeout) else None
+
+
+def maintenance(app: str) -> str:
+    """Return when an app's maintenance began, in the host's time; empty without one."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(os.stat(paths.maintenance(app)).st_mtime))
+    except OSError:
+        return ""
 
 
 def digests(files: Iterable[str]) -> dict[str, str]:

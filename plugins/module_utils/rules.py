@@ -123,7 +123,7 @@ def check_names(inputs: Inputs, names: Collection[str]) -> list[str]:
     """Return a problem if nginx serves the app by other host names than the inputs have, given these names."""
     problems = _Problems(inputs)
     if names and set(names) != {name.lower() for name in inputs.server_name}:
-        remedy = f"a rollback leaves nginx's site as it is, and that of {inputs.app} has {', '.join(names)}"
+        remedy = f"nginx's site has to stay as it is, and that of {inputs.app} has {', '.join(names)}"
         problems.add("server_name", f"{remedy}; give the variables of its last deploy, or deploy it once more.")
     return problems
 

@@ -158,7 +158,9 @@ def conflict(words: str, host: str) -> str:
 
 # What leads from the site of one version of the role to that of the version before it, the newest first.
 _EARLIER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    # Until 1.1.0: no smaller buffer for TLS, no smaller pool, and a buffer of whole pages.
+    # Until 1.1.0: no maintenance. bin/maintenance writes these lines itself where they are missing.
+    (r'^    # Maintenance: .*\n    set \$websockets_maintenance "";\n(?:    .+\n)+\n', ""),
+    # Nor a smaller buffer for TLS, a smaller pool, and buffers of whole pages.
     (r"^    # A connection keeps this buffer\. .*\n    ssl_buffer_size 4k;\n", ""),
     (r"^    # For all requests at this address, .*\n    request_pool_size 1k;\n\n", ""),
     (

@@ -258,6 +258,7 @@ def observe(given: dict[str, Any]) -> Host:
         programs=releases.programs(app),
         unneeded=bool(releases.unneeded(app, given["keep_releases"])[1]),
         served=recorded.digests((site.http_file, site.file, paths.next_file(app), paths.site_record(app))),
+        maintenance=recorded.maintenance(app),
         proof=prove(given, site, probe, ipv6) if good else None,
     )
 

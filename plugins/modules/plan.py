@@ -36,11 +36,12 @@ options:
       - V(deploy) plans the release that the inputs describe.
       - V(rollback) plans to go back to a release that is on the host.
       - V(restart) plans to restart the processes of the live release.
+      - V(maintenance) finds the live release, and what nginx serves for it.
       - V(remove) plans to remove all releases of the app.
       - V(bootstrap) only checks what a deploy can check on the control node, and O(os_release). It needs no Python on the
         host, and returns nothing.
     type: str
-    choices: [deploy, rollback, restart, remove, bootstrap]
+    choices: [deploy, rollback, restart, maintenance, remove, bootstrap]
     required: true
   os_release:
     description: Text of the host's C(/etc/os-release), for V(purpose=bootstrap).

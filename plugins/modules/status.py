@@ -64,6 +64,10 @@ apps:
       description: When the live release got the traffic, in the host's time.
       type: str
       sample: "2026-01-31 12:00:00"
+    maintenance:
+      description: When its maintenance began, in the host's time; empty without one.
+      type: str
+      sample: ""
     processes:
       description: The processes of the live release.
       type: list
@@ -122,6 +126,7 @@ def status(app: str, supervisor: Supervisor) -> dict[str, Any]:
         "live": live,
         "revision": revision(stored, live),
         "since": stamp(been_live[live]) if live in been_live else "",
+        "maintenance": recorded.maintenance(app),
         "processes": processes(Release.of(app, live), supervisor) if live else [],
         "draining": [
             {"release": id, "revision": revision(stored, id), "processes": processes(Release.of(app, id), supervisor)}
@@ -195,6 +200,8 @@ def lines(app: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines that show an app's status."""
     live = called(app["live"], app["revision"])
     yield f"{app['app']}: {live} live since {app['since']}" if app["live"] else f"{app['app']}: not live"
+    if app["maintenance"]:
+        yield f"  MAINTENANCE since {app['maintenance']}: new clients get 503"
     yield from table(app["processes"])
     for old in app["draining"]:
         yield f"  draining: {called(old['release'], old['revision'])}"
