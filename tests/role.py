@@ -91,7 +91,17 @@ def task_vars(ansible_facts=None, **inputs):
     }
 
 
-def plan(host=None, purpose="deploy", files=(), recorded=None, examine=False, commands=None, **inputs):
+def plan(
+    host=None,
+    purpose="deploy",
+    files=(),
+    recorded=None,
+    examine=False,
+    commands=None,
+    me="ws1",
+    hosts=("ws1",),
+    **inputs,
+):
     """Return the result of the action ``plan`` for these inputs.
 
     :param host: what differs from :data:`HOST`
@@ -99,9 +109,12 @@ def plan(host=None, purpose="deploy", files=(), recorded=None, examine=False, co
     :param files: the host's own files that the plan compares with their templates
     :param examine: whether nginx has to read its new files, as before a release is built
     :param commands: list that gets the commands of a shell for the host
+    :param me: name of the host in the inventory
+    :param hosts: those of the play
     """
     # A value is a template only if a test marks it as one (trust_as_template), as Ansible does for YAML.
-    variables = {**task_vars(**inputs), **read("vars/main.yml")}
+    names = {"inventory_hostname": me, "ansible_play_hosts_all": list(hosts)}
+    variables = {**task_vars(**inputs), **read("vars/main.yml"), **names}
     action = load("action/plan").ActionModule(
         task=SimpleNamespace(args={}, async_val=0, check_mode=False, _uuid=str(uuid.uuid4())),
         connection=SimpleNamespace(_shell=None),

@@ -181,6 +181,37 @@ REFUSED = {
     ),
     "no command": ({"command": ""}, f"websockets_command is '': {ONE_LINE}"),
     "command of two lines": ({"command": "app\n{socket}"}, f"websockets_command is 'app\\n{{socket}}': {ONE_LINE}"),
+    "command before the start with a socket": (
+        {"before_start": "app migrate {socket} {x}"},
+        "websockets_before_start is 'app migrate {socket} {x}': {socket} is not a placeholder; use {venv}, {release},"
+        " {ping_interval}, {backlog}.",
+        "websockets_before_start is 'app migrate {socket} {x}': {x} is not a placeholder; use {venv}, {release},"
+        " {ping_interval}, {backlog}.",
+    ),
+    "command before the start with an open quote": (
+        {"before_start": "app 'x"},
+        'websockets_before_start is "app \'x": it cannot be split into words (No closing quotation); close its quotes.',
+    ),
+    "command before the start of two lines": (
+        {"before_start": "app\nother"},
+        f"websockets_before_start is 'app\\nother': {ONE_LINE}",
+    ),
+    "command before the start of blanks": ({"before_start": "  "}, f"websockets_before_start is '  ': {ONE_LINE}"),
+    "a variable in front of the command before the start": (
+        {"before_start": "NODE_ENV=production npm ci"},
+        f"websockets_before_start is 'NODE_ENV=production npm ci': {NO_SHELL}; put the variable NODE_ENV into"
+        " websockets_environment.",
+    ),
+    "two commands before the start": (
+        {"before_start": "npm ci && npm run build"},
+        f"websockets_before_start is 'npm ci && npm run build': {NO_SHELL}, and && means something only to a shell. Write"
+        " sh -c '...' around the whole line to have one (with exec before the last program), or quotes around what is a"
+        " plain argument.",
+    ),
+    "hosts for the command before the start": (
+        {"before_start_on": "first"},
+        "websockets_before_start_on is 'first': use each or one.",
+    ),
     "command with a file that is not there": (
         {"command": "{venv}/bin/python main.py {socket}"},
         "websockets_command is '{venv}/bin/python main.py {socket}': there is no main.py in the app's folder"
@@ -699,6 +730,8 @@ ACCEPTED = {
         "command": "app --ips=* --pattern=^x$ a~b --x=y {socket} a=b [x] # {a,b}",
     },
     "a variable of env": {"command": "env DEBUG=1 app {socket}"},
+    "a command before the start": {"before_start": "sh -c 'npm ci && npm run build' {venv} {release}"},
+    "a command before the start on one host": {"before_start": "app migrate", "before_start_on": "one"},
     "numbers in the environment": {"environment": {"A": 1, "B": 2.5, "C": ""}},
     "longest gate message": {"gate_message": "a" * 65535},
     "headers": {"gate_headers": {"Cookie": "a=b", "X-Number": 1}},

@@ -58,6 +58,7 @@ def deploy(host, app, tmp_path, capsys, monkeypatch):
         sent = []
         arguments = {"release": planned["release"], "code": planned["code"], "host": planned["host"]}
         rest = {"run": planned["run"], "program": "", "script": "", "python": "/usr/bin/python3"}
+        rest |= {"command": "", "before_start": ""}
         plugin = action.ActionModule(
             task=SimpleNamespace(args={**arguments, **rest}, async_val=0, check_mode=check_mode, diff=diff),
             connection=SimpleNamespace(_shell=SimpleNamespace(tmpdir=str(tmp_path), join_path=os.path.join)),

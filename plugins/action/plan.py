@@ -180,6 +180,10 @@ class ActionModule(ActionBase):
         )
         if purpose == "deploy":
             made = dataclasses.replace(made, host_files=self._differing(made, task_vars))
+        me = task_vars.get("inventory_hostname", "")
+        # Of all batches.
+        first = next(iter(task_vars.get("ansible_play_hosts_all", ())), me)
+        made = dataclasses.replace(made, relies_on=plan.relies_on(made, me, first))
         made = dataclasses.replace(
             made, sandbox_says=plan.say_sandbox(made, inputs.sandbox), todo=plan.todo(made, len(found))
         )

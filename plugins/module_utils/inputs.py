@@ -33,6 +33,7 @@ class Inputs:
     command: str
     before_start: str
     before_start_on: str
+    before_start_at_rollback: bool
     workers: dict[str, Any]
     environment: dict[str, Any]
     secrets: dict[str, Any]

@@ -55,6 +55,11 @@ def pip_log(app: str) -> str:
     return f"{LOG}/{app}/pip.log"
 
 
+def before_start_log(app: str) -> str:
+    """Return the file with what the command before the start of an app's release has said when it last ran."""
+    return f"{LOG}/{app}/before_start.log"
+
+
 def inputs_record(app: str) -> str:
     """Return the file in which a cut-over records the inputs of an app, as JSON. Only root may read it."""
     return f"{app_base(app)}/inputs.json"

@@ -39,6 +39,7 @@ class Todo:
 
     host: list[str] = field(default_factory=list)
     release: list[str] = field(default_factory=list)
+    before_start: list[str] = field(default_factory=list)
     start: list[str] = field(default_factory=list)
     drain: list[str] = field(default_factory=list)
 
@@ -58,6 +59,7 @@ class Plan:
     :param maintenance: path of the file that is there while the app is in maintenance
     :param sandbox_says: the words about the sandboxes for the end of a deploy
     :param scheduling_says: those about the services' scheduling
+    :param relies_on: the play's first host, if the command before the start has to run there and not here; empty otherwise
     :param settled: whether the host is as this run would leave it, and has proved it: the other steps are skipped
     :param host_files: the host's own files that this run writes, each with dest, mode and text, and ``new``: whether
         there is no such file yet
@@ -81,6 +83,7 @@ class Plan:
     called: str = ""
     sandbox_says: str = ""
     scheduling_says: str = ""
+    relies_on: str = ""
     settled: bool = False
     host_files: list[dict[str, Any]] = field(default_factory=list)
     todo: Todo = field(default_factory=Todo)
@@ -123,6 +126,14 @@ def say_sandbox(plan: Plan, choice: str) -> str:
     return sandbox.say(plan.sandboxed, choice, plan.host, [file["dest"] for file in plan.host_files])
 
 
+def relies_on(plan: Plan, me: str, first: str) -> str:
+    """Return the play's first host if the command before the start has to run there and not here, empty otherwise.
+
+    :param me: this host
+    """
+    return first if me != first and plan.inputs["before_start_on"] == "one" and _is_due(plan) else ""
+
+
 def todo(plan: Plan, files: int = 0) -> Todo:
     """Return what each step has to do on the host.
 
@@ -146,9 +157,11 @@ def todo(plan: Plan, files: int = 0) -> Todo:
     # With one more, the host may have one too many.
     if host.unneeded or (host.releases and not live and not drain):
         drain.append("remove what no rollback needs")
+    due = _is_due(plan) and not plan.relies_on
+    before_start = [f"run the command before the start of {release.id}"] if due else []
     if plan.purpose == "rollback":
-        return Todo(start=start, drain=drain)
-    return Todo(host=_prepare(plan), release=_put(plan, files), start=start, drain=drain)
+        return Todo(before_start=before_start, start=start, drain=drain)
+    return Todo(host=_prepare(plan), release=_put(plan, files), before_start=before_start, start=start, drain=drain)
 
 
 def _prepare(plan: Plan) -> list[str]:
@@ -162,6 +175,15 @@ def _prepare(plan: Plan) -> list[str]:
         "start {}": host.idle_services,
     }
     return [said.format(", ".join(names)) for said, names in words.items() if names]
+
+
+def _is_due(plan: Plan) -> bool:
+    """Tell whether the command before the start of the release has to run, on this host or on the first one."""
+    host, inputs = plan.host, plan.inputs
+    there = host.releases.get(plan.release.id)
+    if plan.purpose == "rollback":
+        return bool(inputs["before_start_at_rollback"] and there and there.before_start)
+    return bool(inputs["before_start"] and host.live != plan.release.id and not (there and there.prepared))
 
 
 def _put(plan: Plan, files: int) -> list[str]:

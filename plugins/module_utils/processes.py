@@ -62,6 +62,12 @@ class Process:
                 os.kill(self.pid, number)
 
 
+def mark(program: str, name: str) -> dict[str, str]:
+    """Return the environment that marks a process as one of a program, as Supervisor does."""
+    group, process, url = map(os.fsdecode, _NAMES)
+    return {group: program, process: name, url: f"unix://{paths.SUPERVISOR_SOCKET}"}
+
+
 def of(program: str, name: str = "", known: Collection[Process] = ()) -> set[Process]:
     """Return the processes that a program of Supervisor has started, or only those of one of its processes.
 

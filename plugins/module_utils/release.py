@@ -26,6 +26,8 @@ COMPLETE = ".complete"
 PROCESS = ("files/process-2.json", "files/process-1.json")
 # A file in a release that has had the traffic. It has the id of the release before; its date is when the traffic came.
 _PREVIOUS = "previous"
+# An empty file in a release whose websockets_before_start has run to its end.
+_PREPARED = "prepared"
 # What an id looks like.
 ID = "[0-9a-f]{12}"
 _LOG = re.compile(rf"-({ID})\.log[.0-9]*$")
@@ -63,6 +65,8 @@ class Release:
     :param script: the script that starts one of its processes
     :param script_socket: that process's socket, written with the script's variables
     :param script_starts: the file that counts the process's starts, written in the same way
+    :param command_script: the script that runs any command in the environment of its processes
+    :param before_start_script: the script that runs ``websockets_before_start``; there is none if that is empty
     :param live_link: the link to the sockets of the release with the traffic
     :param next_link: the link to the sockets of a release that proves itself before it gets the traffic
     :param next_socket: the socket of one of its processes, written with a variable of nginx's
@@ -90,6 +94,8 @@ class Release:
     script: str
     script_socket: str
     script_starts: str
+    command_script: str
+    before_start_script: str
     live_link: str
     next_link: str
     next_socket: str
@@ -130,6 +136,8 @@ class Release:
             script=f"{path}/run",
             script_socket=paths.socket("$folder", "$SUPERVISOR_PROCESS_NAME"),
             script_starts=paths.starts("$folder", "$SUPERVISOR_PROCESS_NAME"),
+            command_script=f"{path}/command",
+            before_start_script=f"{path}/before_start",
             live_link=live_link,
             next_link=paths.next_link(app),
             next_socket=paths.socket(paths.next_link(app), "$websockets_process"),
@@ -179,6 +187,8 @@ class Stored:
     :param previous: id of the release that was live before it; empty for the app's first, None if it has never been live
     :param since: when it last got the traffic, in seconds since the epoch
     :param revision: the git revision from which it was built
+    :param before_start: whether it has a command that runs before its processes start
+    :param prepared: whether that command has run to its end
     """
 
     release: Release
@@ -186,6 +196,8 @@ class Stored:
     previous: str | None = None
     since: float = 0.0
     revision: Revision = Revision()
+    before_start: bool = False
+    prepared: bool = False
 
     @property
     def called(self) -> str:
@@ -344,7 +356,8 @@ def _stored(app: str, id: str) -> Stored | None:
         text, since = file.read().strip(), os.fstat(file.fileno()).st_mtime
         previous = text if re.fullmatch(ID, text) else ""
     release = Release.of(app, id, record.user, record.venv, record.numprocs)
-    return Stored(release, record.files, previous, since, record.revision)
+    before_start, prepared = map(os.path.exists, (release.before_start_script, f"{path}/{_PREPARED}"))
+    return Stored(release, record.files, previous, since, record.revision, before_start, prepared)
 
 
 def apps() -> list[str]:
@@ -371,6 +384,28 @@ def went_live(release: Release, previous: str | None) -> None:
         shutil.rmtree(marker)
     with open(marker, "w", encoding="utf-8") as file:
         file.write(f"{previous}\n")
+
+
+def forget(release: Release, files: Container[str]) -> None:
+    """Take these files, which are not any more what they were, out of the record of a release."""
+    path = f"{release.path}/release.json"
+    record = load(path)
+    record["files"] = {name: what for name, what in record["files"].items() if name not in files}
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        json.dump(record, file, indent=1, sort_keys=True)
+    os.rename(f"{path}.new", path)
+
+
+def is_prepared(release: Release) -> None:
+    """Record that the command before the start of a release has run to its end."""
+    os.sync()
+    with open(f"{release.path}/{_PREPARED}", "w", encoding="utf-8"):
+        pass
+
+
+def differ(files: Mapping[str, str], code: str) -> list[str]:
+    """Return the paths of the files in a folder whose kind or content is wrong."""
+    return [path for path, what in files.items() if " ".join(describe(f"{code}/{path}") or ()) != what]
 
 
 def unneeded(app: str, keep: int) -> tuple[list[str], list[str]]:

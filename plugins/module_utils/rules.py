@@ -80,7 +80,9 @@ RANGES = {
 
 
 # Inputs of a rollback or a removal itself. All others are those of the app's last deploy.
-OF_A_ROLLBACK = ("gate_timeout", "drain_timeout", "drain_interval", "keep_releases", "rollback_to")
+OF_A_ROLLBACK = (
+    *("gate_timeout", "drain_timeout", "drain_interval", "keep_releases", "rollback_to", "before_start_at_rollback"),
+)
 # {type in the argument specs: what to write}
 _TYPES = {"int": "a whole number", "bool": "true or false", "str": "a string", "list": "a list", "dict": "a mapping"}
 
@@ -214,42 +216,54 @@ def _check_code(inputs: Inputs, problems: _Problems) -> None:
 
 
 def _check_command(inputs: Inputs, problems: _Problems) -> None:
-    command = inputs.command
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        problems.add("command", f"it cannot be split into words ({error}); close its quotes.")
-        return
-    if not words or re.search(r"[\x00\n]", command):
-        problems.add("command", "use one line with a program and its arguments.")
-        return
-    _check_shell(words[0], _QUOTED.sub("_", command), problems)
-    for name in _PLACEHOLDER.findall(command):
-        if name not in PLACEHOLDERS:
-            known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
-            problems.add("command", f"{{{name}}} is not a placeholder; use {known}.")
-    texts = [command, *map(str, inputs.environment.values())]
-    if not any("{socket}" in text for text in texts):
+    if inputs.before_start:
+        _check_line("before_start", inputs.before_start, PLACEHOLDERS[1:], problems)
+    texts = [inputs.command, *map(str, inputs.environment.values())]
+    if _check_line("command", inputs.command, PLACEHOLDERS, problems) and not any("{socket}" in text for text in texts):
         remedy = "the app has to know its Unix socket; use {socket} here or in websockets_environment."
         problems.add("command", remedy)
 
 
-def _check_shell(program: str, unquoted: str, problems: _Problems) -> None:
+def _check_line(name: str, command: str, placeholders: Collection[str], problems: _Problems) -> bool:
+    """Add the problems of a command line; return whether it is one at all.
+
+    :param name: the input that has it
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        problems.add(name, f"it cannot be split into words ({error}); close its quotes.", command)
+        return False
+    if not words or re.search(r"[\x00\n]", command):
+        problems.add(name, "use one line with a program and its arguments.", command)
+        return False
+    _check_shell(name, command, words[0], problems)
+    for placeholder in _PLACEHOLDER.findall(command):
+        if placeholder not in placeholders:
+            known = ", ".join(f"{{{known}}}" for known in placeholders)
+            problems.add(name, f"{{{placeholder}}} is not a placeholder; use {known}.", command)
+    return True
+
+
+def _check_shell(name: str, command: str, program: str, problems: _Problems) -> None:
     """Add a problem for what only a shell understands.
 
-    :param unquoted: the command, with ``_`` for all that is in quotes
+    :param name: the input that has the command
+    :param program: its first word
     """
     start = "the role starts the program without a shell"
-    name, equals, _ = unquoted.split()[0].partition("=")
-    if equals and _ENVIRONMENT_NAME.fullmatch(name):
-        problems.add("command", f"{start}; put the variable {name} into websockets_environment.")
+    unquoted = _QUOTED.sub("_", command)
+    variable, equals, _ = unquoted.split()[0].partition("=")
+    if equals and _ENVIRONMENT_NAME.fullmatch(variable):
+        problems.add(name, f"{start}; put the variable {variable} into websockets_environment.", command)
     elif program == "exec":
-        problems.add("command", f"{start}; leave exec out.")
+        problems.add(name, f"{start}; leave exec out.", command)
     elif found := program if program in _BUILTINS else (match := _SHELL.search(unquoted)) and match[0]:
         problems.add(
-            "command",
+            name,
             f"{start}, and {found} means something only to a shell. Write sh -c '...' around the whole line to have one"
             " (with exec before the last program), or quotes around what is a plain argument.",
+            command,
         )
 
 

@@ -64,6 +64,14 @@ options:
     description: Script that starts one process. It may hold secrets.
     type: str
     required: true
+  command:
+    description: Script that runs a command in the environment of the processes. It may hold secrets.
+    type: str
+    required: true
+  before_start:
+    description: Script that runs the command before the start. If it is empty, the release has none.
+    type: str
+    required: true
   python:
     description: Interpreter that makes the virtual environment.
     type: str
@@ -89,6 +97,8 @@ EXAMPLES = r"""
     host: "{{ __websockets_plan.host }}"
     program: "{{ lookup('ansible.builtin.template', 'program.conf.j2') }}"
     script: "{{ lookup('ansible.builtin.template', 'run.j2') }}"
+    command: "{{ lookup('ansible.builtin.template', 'command.j2') }}"
+    before_start: ""
     python: /usr/bin/python3
 """
 
@@ -149,7 +159,7 @@ def build(module: AnsibleModule, release: Release) -> list[str]:
             with tarfile.open(module.params["archive"]) as archive:
                 archive.extractall(code)
         copy(module.params["files"], releases.stored(release.app).values(), code)
-        differing = differ(module.params["files"], code)
+        differing = releases.differ(module.params["files"], code)
         if differing:
             return differing
         install(module, release.venv, code)
@@ -166,7 +176,14 @@ def build(module: AnsibleModule, release: Release) -> list[str]:
         make_home(release.home, user)
         put(partial, "release.json", json.dumps(record, indent=1, sort_keys=True), 0o644)
         put(partial, "program.conf", module.params["program"], 0o644)
-        put(partial, os.path.basename(release.script), module.params["script"], 0o640, user.pw_gid)
+        scripts = {
+            release.script: "script",
+            release.command_script: "command",
+            release.before_start_script: "before_start",
+        }
+        for path, option in scripts.items():
+            if text := module.params[option]:
+                put(partial, os.path.basename(path), text, 0o640, user.pw_gid)
         os.sync()
         replace(partial, release.path)
         return []
@@ -208,11 +225,6 @@ def copy(files: Mapping[str, str], earlier: Iterable[Stored], code: str) -> None
         os.makedirs(os.path.dirname(place), exist_ok=True)
         shutil.copyfile(places[content], place)
         os.chmod(place, 0o755 if kind == "executable" else 0o644)
-
-
-def differ(files: Mapping[str, str], code: str) -> list[str]:
-    """Return the paths of the files whose kind or content is wrong."""
-    return [path for path, what in files.items() if " ".join(releases.describe(f"{code}/{path}") or ()) != what]
 
 
 def put(folder: str, name: str, text: str, mode: int, group: int = 0) -> None:
@@ -328,6 +340,8 @@ def main() -> None:
             "live": {"type": "str", "required": True},
             "program": {"type": "str", "required": True},
             "script": {"type": "str", "required": True, "no_log": True},
+            "command": {"type": "str", "required": True, "no_log": True},
+            "before_start": {"type": "str", "required": True},
             "run": {"type": "dict", "required": True},
             "python": {"type": "str", "required": True},
             "pip_args": {"type": "list", "elements": "str", "default": []},
