@@ -80,7 +80,10 @@ def secrets(release: Release, user: pwd.struct_passwd) -> list[str]:
         names = re.search(r"(?m)^# Secrets: (.*)$", file.read())
     if not names or not names[1]:
         return []
-    said, _ = begin(release, user, [release.command_script, "/usr/bin/env", "-0"]).communicate()
+    process = begin(release, user, [release.command_script, "/usr/bin/env", "-0"])
+    said, _ = process.communicate()
+    if process.returncode:
+        raise OSError(f"{release.command_script} does not tell the release's environment")
     values = dict(pair.partition("=")[::2] for pair in said.decode(errors="backslashreplace").split("\0"))
     # The output is looked at line by line.
     lines = {line for name in names[1].split() for line in values.get(name, "").splitlines() if line.strip()}
