@@ -6,26 +6,29 @@ import http.server
 import itertools
 import json
 import random
+import re
 import socket
 import string
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.websockets.deploy.plugins.module_utils import handshake
+from ansible_collections.websockets.deploy.plugins.module_utils import handshake, nginx, paths
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
+from role import plan, render
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-# An app that answers with the headers that it has got.
+# An app that answers with the headers that it has got, and with its own socket.
 TELL = """
 import asyncio, json, sys
 from websockets.asyncio.server import unix_serve
 
 async def tell(websocket):
-    await websocket.send(json.dumps(list(websocket.request.headers.raw_items())))
+    await websocket.send(json.dumps([*websocket.request.headers.raw_items(), ("Process", sys.argv[1])]))
     async for message in websocket:
         await websocket.send(message)
 
@@ -120,6 +123,104 @@ def test_lines_of_the_users_own_serve_beside_the_app(tell, short_path):
     assert ask()["host"] == [f"localhost:{ask.site.port}"]
 
 
+# Requests that belong together
+
+
+def answer_of(ask, path="/", source="127.0.0.1", **headers):
+    """Return nginx's answer to a handshake; the connection ends with it."""
+    connection = http.client.HTTPConnection("127.0.0.1", ask.site.port, source_address=(source, 0), timeout=10)
+    handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    key = {"Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg=="}
+    connection.request("GET", path, headers={"Host": "localhost", **handshake, **key, **headers})
+    with contextlib.closing(connection):
+        return connection.getresponse()
+
+
+def process_of(ask, **who):
+    """Return the process that a client reaches."""
+    return ask(**who)["process"][0]
+
+
+def test_a_client_reaches_the_process_that_its_cookie_leads_to(tell):
+    ask = tell(sticky="cookie node", numprocs=4)
+    reached = set()
+    for _ in range(20):
+        with ask.client() as (websocket, items):
+            first, answer = dict(items)["Process"], websocket.response.headers
+        (cookie,) = answer.get_all("Set-Cookie")
+        assert re.fullmatch(r"node=[0-9a-f]{32}; Path=/; HttpOnly; SameSite=Lax", cookie)
+        with ask.client(headers={"Cookie": f"a=b; {cookie.partition(';')[0]}"}) as (websocket, items):
+            assert dict(items)["Process"] == first
+            assert "Set-Cookie" not in websocket.response.headers
+        reached.add(first)
+    assert len(reached) == 4
+    # Any value leads somewhere. One that the client has made up is not sent back to it.
+    for value in ("x", "~", "default", "a" * 4000, '"'):
+        assert len({process_of(ask, headers={"Cookie": f"node={value}"}) for _ in range(4)}) == 1
+    assert re.search(r"^node=[0-9a-f]{32};", answer_of(ask, Cookie="node=").headers["Set-Cookie"])
+
+
+def test_the_cookie_is_beside_the_sites_other_headers_and_in_answers_of_the_app_alone(tell):
+    lines = {"nginx_server": "add_header X-Mine yes always;", "nginx_locations": {"/status": 'return 200 "fine";'}}
+    ask = tell(sticky="cookie node", origins=["https://a.example"], **lines)
+    answers = [answer_of(ask), answer_of(ask, "/status"), answer_of(ask, Origin="https://evil.example")]
+    assert [answer.status for answer in answers] == [101, 200, 403]
+    assert ["Set-Cookie" in answer.headers for answer in answers] == [True, False, False]
+    assert [answer.headers["X-Mine"] for answer in answers] == ["yes"] * 3
+
+
+@pytest.mark.parametrize(("origins", "same_site"), [([], "Lax"), (["https://a.example"], "None"), (["*"], "None")])
+def test_a_browser_sends_the_cookie_from_all_pages_that_may_connect(origins, same_site):
+    """Over TLS, without which no browser takes one for pages of other sites."""
+    tls = {"listen": "443", "tls": "self-signed", "sticky": "cookie node", "server_name": ["ws.example.com"]}
+    text = render("site.conf.j2", plan(**tls, origins=origins))
+    assert f"HttpOnly; SameSite={same_site}; Secure" in text
+
+
+def test_a_client_reaches_the_process_that_its_address_leads_to(tell):
+    ask = tell(sticky="address", numprocs=4, trusted_proxies=["127.0.0.3", "::1"])
+    reached = {}
+    for number in range(10, 40):
+        source = f"127.0.0.{number}"
+        (reached[source],) = {process_of(ask, source=source) for _ in range(3)}
+    assert len(set(reached.values())) == 4
+
+    def behind(address):
+        return process_of(ask, source="127.0.0.3", headers={"X-Forwarded-For": address})
+
+    assert [behind(source) for source in reached] == list(reached.values())
+    # A customer's network is one client, as in the limits.
+    networks = [{behind(f"2001:db8:1:{net}:{host}") for host in (":1", "a:b:c:d")} for net in range(20)]
+    assert {len(found) for found in networks} == {1}
+    assert len(set().union(*networks)) > 1
+
+
+@pytest.mark.parametrize("sticky", ["cookie node", "address"])
+def test_another_process_takes_the_clients_of_one_that_is_gone(tell, sticky):
+    ask = tell(sticky=sticky, numprocs=2)
+    who = {"headers": {"Cookie": "node=1"}}
+    first = process_of(ask, **who)
+    process = next(process for process in ask.site.processes if first in process.args)
+    process.kill()
+    process.wait()
+    (second,) = {process_of(ask, **who) for _ in range(5)}
+    assert second != first
+
+
+def test_with_another_number_of_processes_most_clients_stay(tell):
+    """And with another release all of them: its processes have the places of those before."""
+    cookies = [f"node={number}" for number in range(100)]
+    ask = tell(sticky="cookie node", numprocs=5)
+    five = [process_of(ask, headers={"Cookie": cookie}) for cookie in cookies]
+    last = ask.site.planned["release"]["processes"][-1]["peer"]
+    config = Path(paths.NGINX, "conf.d", "websockets-echo.conf")
+    config.write_text(config.read_text().replace(f"    server unix:{last} max_fails=0;\n", ""))
+    nginx.reload()
+    four = [process_of(ask, headers={"Cookie": cookie}) for cookie in cookies]
+    assert last in five
+    assert all(before == after for before, after in zip(five, four, strict=True) if before != last)
+
+
 # Origins
 
 
@@ -142,6 +243,75 @@ def test_pages_of_the_named_origins_may_connect(tell):
     proof(ask.site)
     with pytest.raises(handshake.HandshakeError, match="403"):
         proof(ask.site, origin="")
+
+
+BELOW = ["https://*.example.com", "http://*.dev.example:3000", "https://a.example"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://a.example.com", "https://a.b-c.d.example.com", "https://_x.example.com", "https://1.example.com"),
+        *("https://xn--bcher-kva.example.com", f"https://{'a.' * 120}example.com", "http://a.dev.example:3000"),
+        "https://a.example",
+    ],
+)
+def test_pages_of_all_names_below_a_domain_may_connect(below, origin):
+    assert below(origin) == 101
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        # Other names
+        *("https://example.com", "https://.example.com", "https://a..example.com", "https://evil-example.com"),
+        *("https://xexample.com", "https://a.example.com.evil.org", "https://a.examplexcom", "https://b.a.example"),
+        *("https://evil.org/.example.com", "https://evil.org?a.example.com", "https://evil.org#a.example.com"),
+        *("https://evil.org\\.example.com", "https://evil.org:80.example.com", "https://[::1].example.com"),
+        # Other schemes, ports and spellings
+        *("http://a.example.com", "x-https://a.example.com", "https://a.example.com:8443", "https://a.example.com:443"),
+        *("https://a.example.com:", "http://a.dev.example", "http://a.dev.example:30000", "https://a.example.com:3000"),
+        *("https://A.example.com", "HTTPS://a.example.com", "https://a.EXAMPLE.com", "https://a.example.com."),
+        *(
+            "https://a.example.com/",
+            "https://*.example.com",
+            "https://a%2eexample.com",
+            "https://b\u00fccher.example.com",
+        ),
+        # More than an origin
+        *("https://evil.org@a.example.com", "https://u:p@a.example.com", "https://a.example.com https://evil.org"),
+        *(
+            "https://evil.org https://a.example.com",
+            "https://a.example.com, https://evil.org",
+            "null, https://a.example.com",
+        ),
+        *(
+            "https://a.example.com\x0b",
+            "https://a.example.com\x00",
+            "https://a.example.com\n x",
+        ),
+        *("https://evil.org\nhttps://a.example.com", "https://a\t.example.com", f"https://{'a.' * 3000}example.org"),
+    ],
+)
+def test_pages_of_other_names_may_not(below, origin):
+    assert below(origin) in (400, 403)
+
+
+@pytest.fixture
+def below(tell):
+    """Ask with an origin, whatever bytes it has; return the status of the answer."""
+    ask = tell(origins=BELOW, origin_required=True)
+    proof(ask.site)
+
+    def status(origin):
+        with socket.create_connection(("127.0.0.1", ask.site.port), 10) as connection:
+            connection.sendall(
+                f"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: {origin}\r\n"
+                "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            )
+            return int(connection.recv(65536).split()[1])
+
+    return status
 
 
 def test_pages_of_any_site_may_connect(tell):
@@ -300,6 +470,25 @@ def test_the_authorizer_gets_no_client_s_own_words(tell, authorizer):
 
 def test_no_client_comes_in_while_the_authorizer_is_silent(tell, free_port):
     assert tell(auth_request=f"http://127.0.0.1:{free_port()}/check")() == 500
+
+
+# Large headers
+
+
+@pytest.mark.parametrize("size", [8192, 1024, 32768])
+def test_a_request_may_be_as_large_as_the_header_size(tell, authorizer, monkeypatch, size):
+    # The library's own limit, for the whole line.
+    monkeypatch.setenv("WEBSOCKETS_MAX_LINE_LENGTH", str(4 * size))
+    ask = tell(auth_request=authorizer.url, header_size=size)
+    fits, does_not = "a" * (size - 200), "a" * (size + 100)
+
+    def status(path="/", **headers):
+        return answer_of(ask, path, **{"Cookie": "session=good", **headers}).status
+
+    assert status(f"/?{fits}", One=fits, Two=fits) == 101
+    assert status(f"/?{does_not}") == 414
+    assert status(One=does_not) == 400
+    proof(ask.site, headers={"Cookie": "session=good", "One": fits}, path=f"/?{fits}")
 
 
 # Limits

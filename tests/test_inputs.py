@@ -1,12 +1,14 @@
 """Inputs that the role cannot use: it refuses each with the variable, its value and what it accepts."""
 
 import re
+from pathlib import Path
 
 import pytest
+import websockets
 from ansible.template import trust_as_template
-from ansible_collections.websockets.deploy.plugins.module_utils import source, tls
+from ansible_collections.websockets.deploy.plugins.module_utils import rules, source, tls
 from ansible_collections.websockets.deploy.plugins.module_utils.inputs import HIDDEN, PREFIX, InputError
-from role import ECHO, HOST, plan, read
+from role import ECHO, HOST, ROLE, plan, read
 
 APP_NAME = "use lower-case letters, digits, - and _, starting with a letter."
 USER_NAME = "use a user name of at most 32 lower-case letters, digits, - and _, starting with a letter."
@@ -18,6 +20,11 @@ ORIGIN = (
     "use origins as browsers send them, such as https://www.example.com or http://localhost:3000: in lower case, without a"
     " path, and without the scheme's default port."
 )
+BELOW = (
+    "write https://*.example.com for all names below example.com: one * in front of a domain of two labels or more, in"
+    " lower case, without a path, and without the scheme's default port."
+)
+STICKY = "use none, address, or cookie NAME with a name of at most 64 letters, digits and _ that the app does not use."
 SOCKET = "the app has to know its Unix socket; use {socket} here or in websockets_environment."
 ONE_LINE = "use one line with a program and its arguments."
 ENV_NAME = "use names of letters, digits and _ that do not start with a digit."
@@ -245,6 +252,27 @@ REFUSED = {
         {"environment": {"WEBSOCKETS_PING_INTERVAL": 5}},
         f"websockets_environment is 'WEBSOCKETS_PING_INTERVAL': {TAKEN_NAME}",
     ),
+    **{
+        f"{wrong} in the environment": (
+            {"environment": {wrong: 5}},
+            f"websockets_environment is '{wrong}': {f'did you mean WEBSOCKETS_{right}?' if right else TAKEN_NAME}",
+        )
+        for wrong, right in {
+            "WEBSOCKETS_MAX_LINE_LENGHT": "MAX_LINE_LENGTH",
+            "WEBSOCKETS_MAX_HEADERS": "MAX_NUM_HEADERS",
+            "WEBSOCKETS_MAXBODYSIZE": "MAX_BODY_SIZE",
+            "WEBSOCKETS_max_body_size": "MAX_BODY_SIZE",
+            "WEBSOCKETS_BACKLOG": "",
+            "WEBSOCKETS_DRAIN_RATE": "",
+            "WEBSOCKETS_STOPWAITSECS": "",
+            "WEBSOCKETS_MINE": "",
+            "SUPERVISOR_MAX_BODY_SIZE": "",
+        }.items()
+    },
+    "misspelt variable of the library in the secrets": (
+        {"secrets": {"WEBSOCKETS_SERVERS": "x"}},
+        "websockets_secrets is 'WEBSOCKETS_SERVERS': did you mean WEBSOCKETS_SERVER?",
+    ),
     "name of Supervisor's": (
         {"secrets": {"SUPERVISOR_PROCESS_NAME": "x"}},
         f"websockets_secrets is 'SUPERVISOR_PROCESS_NAME': {TAKEN_NAME}",
@@ -381,7 +409,6 @@ REFUSED = {
             "in capitals": "https://A.example",
             "with the scheme's own port": "https://a.example:443",
             "with a port that is none": "https://a.example:65536",
-            "with a wildcard": "https://*.example",
             "with a quote": 'https://a.example"',
             "with a variable": "https://$host",
             "with a line break": "https://a.example\n",
@@ -389,6 +416,57 @@ REFUSED = {
             "that is a regular expression": "~https://a.example",
         }.items()
     },
+    **{
+        f"origins below {what}": ({"origins": [origin]}, f"websockets_origins is {origin!r}: {BELOW}")
+        for what, origin in {
+            "nothing": "https://*",
+            "a domain of one label": "https://*.example",
+            "a domain with a port, of one label": "https://*.example:8443",
+            "a domain without a scheme": "*.example.com",
+            "a domain of all schemes": "*://*.example.com",
+            "a domain in the middle of a name": "https://a.*.example.com",
+            "two domains": "https://*.*.example.com",
+            "a part of a label": "https://a*.example.com",
+            "a domain without its dot": "https://*example.com",
+            "an empty label": "https://*..example.com",
+            "a domain that ends with a dot": "https://*.example.com.",
+            "a domain in capitals": "https://*.Example.com",
+            "a domain with a path": "https://*.example.com/",
+            "a domain with the scheme's own port": "https://*.example.com:443",
+            "a domain with a port that is none": "https://*.example.com:65536",
+            "a domain of all ports": "https://*.example.com:*",
+            "a domain with a line break": "https://*.example.com\n",
+            "a domain with a quote": 'https://*.example.com"',
+            "a domain with a regular expression": "https://*.(a|b).example.com",
+        }.items()
+    },
+    **{
+        f"sticky {what}": ({"sticky": value}, f"websockets_sticky is {value!r}: {STICKY}")
+        for what, value in {
+            "by another word": "ip",
+            "by nothing": "",
+            "by a cookie without a name": "cookie",
+            "by a cookie without a name, but a space": "cookie ",
+            "by two cookies": "cookie a b",
+            "by a cookie with a dash": "cookie my-node",
+            "by a cookie with a value": "cookie node=1",
+            "by a cookie with attributes": "cookie node;Domain=example.com",
+            "by a cookie with a variable": "cookie ${request_id}",
+            "by a cookie with a brace": "cookie a{",
+            "by a cookie with a quote": 'cookie a"',
+            "by a cookie with a line break": "cookie node\n",
+            "by a cookie with a letter that is not ASCII": "cookie n\u00f6de",
+            "by a long cookie": f"cookie {'a' * 65}",
+            "in capitals": "Address",
+        }.items()
+    },
+    "no headers": ({"header_size": 0}, "websockets_header_size is 0: use 1024 to 131072."),
+    "small headers": ({"header_size": 1023}, "websockets_header_size is 1023: use 1024 to 131072."),
+    "large headers": ({"header_size": 131073}, "websockets_header_size is 131073: use 1024 to 131072."),
+    "headers with a unit": (
+        {"header_size": "16k"},
+        "websockets_header_size is '16k': use a whole number of 1024 to 131072.",
+    ),
     "any origin, and another": (
         {"origins": ["*", "https://a.example"]},
         "websockets_origins is ['*', 'https://a.example']: use [\"*\"] alone; it allows the pages of all sites.",
@@ -400,8 +478,21 @@ REFUSED = {
     "wildcard without an origin": (
         {"server_name": ["a.example", "*.example.com"]},
         "websockets_origins is []: *.example.com of websockets_server_name does not say which pages may connect; list"
-        ' their origins, or use ["*"] to allow all.',
+        ' their origins, such as https://*.example.com, or use ["*"] to allow all.',
     ),
+    **{
+        f"origin at the gate that is {origin}": (
+            {"gate_headers": {"origin": origin}, "origins": ["https://*.example.com"], "origin_required": True},
+            f"websockets_gate_headers is {{'origin': {origin!r}}}: nginx would refuse this origin; use one that it"
+            " allows (https://*.example.com), or change websockets_origins.",
+        )
+        for origin in (
+            "https://example.com",
+            "https://a.example.org",
+            "https://*.example.com",
+            "https://a.example.com/",
+        )
+    },
     "origin at the gate that nginx refuses": (
         {"gate_headers": {"origin": "https://a.example"}, "origins": ["https://b.example", "https://c.example"]},
         "websockets_gate_headers is {'origin': 'https://a.example'}: nginx would refuse this origin; use one that it"
@@ -733,6 +824,25 @@ ACCEPTED = {
     "a command before the start": {"before_start": "sh -c 'npm ci && npm run build' {venv} {release}"},
     "a command before the start on one host": {"before_start": "app migrate", "before_start_on": "one"},
     "numbers in the environment": {"environment": {"A": 1, "B": 2.5, "C": ""}},
+    "variables of the library": {
+        "environment": {"WEBSOCKETS_MAX_LINE_LENGTH": 32768, "WEBSOCKETS_MAX_NUM_HEADERS": "256"},
+        "secrets": {"WEBSOCKETS_SERVER": ""},
+    },
+    "clients of one address together": {"sticky": "address"},
+    "requests with one cookie together": {"sticky": f"cookie {'a' * 64}"},
+    "another cookie": {"sticky": "cookie _Node_1"},
+    "smallest headers": {"header_size": 1024},
+    "largest headers": {"header_size": 131072},
+    "origins below a domain": {
+        "origins": [
+            *("https://*.example.com", "http://*.a-b.c_d.example:3000", "https://*.example.com:65535"),
+            *("https://*.xn--bcher-kva.example", "capacitor://*.a.example"),
+        ],
+    },
+    "an origin below a domain at the gate": {
+        "gate_headers": {"Origin": "https://a.b.example.com"},
+        "origins": ["https://*.example.com"],
+    },
     "longest gate message": {"gate_message": "a" * 65535},
     "headers": {"gate_headers": {"Cookie": "a=b", "X-Number": 1}},
     "an origin of the app's own": {"gate_headers": {"origin": "http://localhost:8080"}, "origin_required": True},
@@ -832,6 +942,13 @@ def test_an_origin_that_every_page_can_send_is_taken_with_a_warning():
 # Values that follow from the inputs
 
 
+def test_every_variable_that_the_library_reads_may_be_set():
+    texts = "".join(path.read_text() for path in Path(websockets.__file__).parent.rglob("*.py"))
+    theirs = set(re.findall(r"""["'](WEBSOCKETS_[A-Z_]+)["']""", texts))
+    assert theirs == set(rules.OF_THE_LIBRARY)
+    assert not theirs & set(re.findall(r"WEBSOCKETS_[A-Z_]+", (ROLE / "templates" / "run.j2").read_text()))
+
+
 @pytest.mark.parametrize(
     ("listen", "names", "address", "url", "mode"),
     [
@@ -924,6 +1041,8 @@ def test_origins(given, lets_in):
 def test_the_proof_has_an_origin_where_one_is_required():
     assert plan()["probe"]["origin"] == ""
     assert plan(origin_required=True)["probe"]["origin"] == "https://localhost"
+    below = plan(origin_required=True, origins=["https://*.example.com"])
+    assert below["probe"]["origin"] == "https://any.example.com"
     own = {"ORIGIN": "http://localhost"}
     assert plan(origin_required=True, gate_headers=own)["probe"]["origin"] == ""
 

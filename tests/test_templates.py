@@ -42,6 +42,12 @@ INPUTS = {
         **{"listen": ["18443", "[::1]:18444"], "listen_plain": ["18080", "127.0.0.1:18081"], "tls": "self-signed"},
     },
     "log without query strings": {"access_log": "path"},
+    "clients of one address together": {"sticky": "address"},
+    "requests with one cookie together": {"sticky": f"cookie {'n' * 64}", "app": "a" * 34, "user": "u"},
+    "cookie and headers behind TLS": {
+        **{"listen": "18443", "listen_plain": "18080", "tls": "self-signed", "hsts": 9, "sticky": "cookie node"},
+        **{"header_size": 131072, "origins": ["https://*.example.com", "https://a.example"]},
+    },
     "no log": {"access_log": "none", "listen": "18443", "listen_plain": "18080", "tls": "self-signed"},
     "long timeouts": {"ping_interval": 86399, "proxy_timeout": 86400, "stopwaitsecs": 86400},
 }

@@ -11,7 +11,7 @@ from .inputs import Inputs
 from .probe import Probe
 from .release import Release, Revision
 from .run import Run
-from .site import Site
+from .site import Site, sample
 from .sizing import Sizes
 
 PURPOSES = ("deploy", "rollback", "restart", "maintenance", "remove", "bootstrap")
@@ -97,7 +97,7 @@ def probe_of(inputs: Inputs, site: Site) -> Probe:
         path=inputs.gate_path,
         message=inputs.gate_message,
         timeout=inputs.gate_timeout,
-        origin=site.origins[0] if inputs.origin_required and "origin" not in given else "",
+        origin=sample(site.origins[0]) if inputs.origin_required and "origin" not in given else "",
         proxy_protocol=inputs.proxy_protocol,
         certificate=site.certificate.path if site.certificate else "",
     )

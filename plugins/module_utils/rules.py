@@ -6,6 +6,7 @@ its value and what the role accepts.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 import shlex
@@ -45,6 +46,12 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?", re.ASCII
 )
+# The names below a domain, which has two labels itself.
+_ORIGIN_WILD = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://\*(\.[a-z0-9_-]+){2,}(:(?P<port>[1-9][0-9]{0,4}))?", re.ASCII
+)
+# Of what a token may be made of (RFC 6265, 4.1.1), this is what nginx's variable $cookie_NAME can be.
+_STICKY = re.compile(r"none|address|cookie [A-Za-z0-9_]{1,64}")
 _NETWORK = re.compile(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?", re.ASCII)
 _EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
 _AUTH_URL = re.compile(r"http://([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/[\w./~%&=?+-]*", re.ASCII)
@@ -70,6 +77,7 @@ RANGES = {
     "proxy_timeout": (1, 604800),
     "max_connections": (16, 65535),
     "message_size": (1, 1048576),
+    "header_size": (1024, 131072),
     "handshake_timeout": (1, 3600),
     "body_size": (0, 1 << 30),
     "connections_per_address": (1, 65535),
@@ -78,7 +86,13 @@ RANGES = {
     "worker_shutdown_timeout": (0, 604800),
 }
 
-
+# Variables that the library websockets reads. The role sets none of them.
+OF_THE_LIBRARY = (
+    *("WEBSOCKETS_MAX_BODY_SIZE", "WEBSOCKETS_MAX_FRAGMENTS", "WEBSOCKETS_MAX_LINE_LENGTH", "WEBSOCKETS_MAX_LOG_SIZE"),
+    *("WEBSOCKETS_MAX_NUM_HEADERS", "WEBSOCKETS_MAX_REDIRECTS", "WEBSOCKETS_SERVER", "WEBSOCKETS_USER_AGENT"),
+    *("WEBSOCKETS_BACKOFF_FACTOR", "WEBSOCKETS_BACKOFF_INITIAL_DELAY"),
+    *("WEBSOCKETS_BACKOFF_MAX_DELAY", "WEBSOCKETS_BACKOFF_MIN_DELAY"),
+)
 # Inputs of a rollback or a removal itself. All others are those of the app's last deploy.
 OF_A_ROLLBACK = (
     *("gate_timeout", "drain_timeout", "drain_interval", "keep_releases", "rollback_to", "before_start_at_rollback"),
@@ -272,8 +286,10 @@ def _check_environment(inputs: Inputs, problems: _Problems, variable: str) -> No
         shown = {name: SECRET if variable == "secrets" else value}
         if not isinstance(name, str) or not _ENVIRONMENT_NAME.fullmatch(name):
             problems.add(variable, "use names of letters, digits and _ that do not start with a digit.", name)
-        elif name.startswith(("WEBSOCKETS_", "SUPERVISOR_")):
-            problems.add(variable, "the role or Supervisor sets this name; use another.", name)
+        elif name.startswith(("WEBSOCKETS_", "SUPERVISOR_")) and name not in OF_THE_LIBRARY:
+            near = difflib.get_close_matches(name.upper(), OF_THE_LIBRARY, n=1, cutoff=0.8)
+            hint = f"did you mean {near[0]}?" if near else "the role or Supervisor sets this name; use another."
+            problems.add(variable, hint, name)
         elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
             problems.add(variable, "use a string or a number; put anything else in quotes.", shown)
         elif "\0" in str(value):
@@ -319,6 +335,9 @@ def _check_addresses(inputs: Inputs, problems: _Problems) -> None:
             problems.add("server_name", "leave out the port, which is that of websockets_listen.", name)
         elif not _HOST_NAME.fullmatch(name) or len(name) > 253:
             problems.add("server_name", "use host names such as ws.example.com or *.example.com.", name)
+    if not _STICKY.fullmatch(inputs.sticky):
+        remedy = "use none, address, or cookie NAME with a name of at most 64 letters, digits and _ that the app does not use."
+        problems.add("sticky", remedy)
     if inputs.auth_request and not _is_auth_url(inputs.auth_request):
         remedy = "use http://ADDRESS:PORT/path with an IP address: nginx does not start if it cannot resolve a name."
         problems.add("auth_request", remedy)
@@ -369,13 +388,18 @@ def _check_own_lines(inputs: Inputs, problems: _Problems) -> None:
 
 def _check_origins(inputs: Inputs, site: Site, problems: _Problems) -> None:
     for origin in inputs.origins:
-        match = _ORIGIN.fullmatch(origin)
+        match = (_ORIGIN_WILD if "*" in origin else _ORIGIN).fullmatch(origin)
         default = match and str(DEFAULT_PORTS.get(match["scheme"])) == match["port"]
         if origin not in ("*", "null", "file://") and (not match or default or int(match["port"] or 0) > 65535):
             remedy = (
                 "use origins as browsers send them, such as https://www.example.com or http://localhost:3000: in lower"
                 " case, without a path, and without the scheme's default port."
             )
+            if "*" in origin:
+                remedy = (
+                    "write https://*.example.com for all names below example.com: one * in front of a domain of two labels"
+                    " or more, in lower case, without a path, and without the scheme's default port."
+                )
             problems.add("origins", remedy, origin)
     any_origin = "*" in inputs.origins
     if any_origin and len(inputs.origins) > 1:
@@ -384,10 +408,11 @@ def _check_origins(inputs: Inputs, site: Site, problems: _Problems) -> None:
         problems.add("origin_required", "websockets_origins allows all origins; list some there, or leave this out.")
     wild = [name for name in inputs.server_name if name.startswith("*")]
     if wild and not inputs.origins:
-        remedy = 'does not say which pages may connect; list their origins, or use ["*"] to allow all.'
+        remedy = "does not say which pages may connect; list their origins, such as https://*.example.com, or use"
+        remedy += ' ["*"] to allow all.'
         problems.add("origins", f"{wild[0]} of websockets_server_name {remedy}")
     for name, value in inputs.gate_headers.items():
-        if str(name).lower() == "origin" and site.origins and str(value) not in site.origins:
+        if str(name).lower() == "origin" and not site.lets_in(str(value)):
             allowed = ", ".join(filter(None, site.origins))
             remedy = (
                 f"nginx would refuse this origin; use one that it allows ({allowed}), or change websockets_origins."

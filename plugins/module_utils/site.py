@@ -142,7 +142,7 @@ class Site:
             servers=servers,
             certificate=certificate,
             origins=_origins(inputs, secure),
-            host_header=_host_header(inputs.server_name[0]),
+            host_header=sample(inputs.server_name[0]),
             address=[*connect_address(listen)],
             url=f"{scheme}://{inputs.server_name[0]}{_port(listen, usual)}{inputs.gate_path}",
             tls_port=_port(listen, 443),
@@ -174,6 +174,12 @@ class Site:
             there = others.get(server.listen, Others()).options
             servers.append(_with_options(server, 0) if server.options and there else server)
         return dataclasses.replace(self, servers=servers)
+
+    def lets_in(self, origin: str) -> bool:
+        """Tell whether nginx allows an origin, as ``site.conf.j2`` says it to nginx."""
+        labels = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
+        patterns = [re.escape(allowed).replace(r"\*", labels) for allowed in self.origins]
+        return not patterns or any(re.fullmatch(pattern, origin) for pattern in patterns)
 
     @property
     def main(self) -> Server:
@@ -214,6 +220,11 @@ def plain_given(inputs: Inputs) -> list[str]:
 def is_pem(text: str) -> bool:
     """Tell whether a text is PEM, and not a path."""
     return "-----BEGIN " in text
+
+
+def sample(pattern: str) -> str:
+    """Return a host name or an origin that a value of ``server_name`` or ``origins`` matches."""
+    return pattern.replace("*", "any", 1)
 
 
 def is_address(name: str) -> bool:
@@ -286,11 +297,6 @@ def _with_options(server: Server, backlog: int) -> Server:
     return dataclasses.replace(server, directive=" ".join(words), options=bool(backlog))
 
 
-def _host_header(name: str) -> str:
-    """Return a host name that this name of nginx's ``server_name`` matches."""
-    return name.replace("*", "any", 1)
-
-
 def _port(listen: str, usual: int) -> str:
     port = listen_address(listen)[1]
     return "" if port == usual else f":{port}"
@@ -312,7 +318,7 @@ def _certificate(inputs: Inputs) -> Certificate:
         path, key = paths.acme_certificate(inputs.app)
     elif mode == "files" and not given:
         path, key = inputs.tls_certificate, inputs.tls_key
-    names = [_host_header(name) for name in inputs.server_name]
+    names = [sample(name) for name in inputs.server_name]
     return Certificate(mode, path, key, names, given, inputs.acme_directory, inputs.acme_email)
 
 
