@@ -1,6 +1,8 @@
 """If the packages of a release cannot be made, the error has the cause, and the whole log is on the host."""
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -172,8 +174,65 @@ def test_a_virtual_environment_that_cannot_be_made(app, log):
     (app / "file").touch()
     if not log:
         os.rmdir(f"{paths.LOG}/echo")
-    params = {"python": sys.executable, "pip_index_url": "", "pip_args": []}
+    params = {"python": sys.executable, "pip_index_url": "", "pip_args": [], "code": {"installs_itself": False}}
     told = failed(lambda it: release.install(it, str(app / "file" / "venv"), str(app)), **params)
     assert f"{sys.executable} -m venv {app}/file/venv failed:\n" in told
     assert "Not a directory" in told
     assert ("The whole log is" in told) == log
+
+
+def install(app, *pip_args, requirements=None, installs_itself=False):
+    """Have the module make the packages of a release whose code is in ``code``; return their folder."""
+    tmp = app / "tmp"
+    shutil.rmtree(tmp, ignore_errors=True)
+    tmp.mkdir()
+    params = {"release": {"app": "echo"}, "python": sys.executable, "pip_index_url": "", "pip_args": list(pip_args)}
+    if requirements:
+        (app / "locked.txt").write_text(requirements)
+        params["requirements"] = str(app / "locked.txt")
+
+    def fail_json(msg):
+        raise Failed(msg)
+
+    params = {"requirements": None, "code": {"installs_itself": installs_itself}, **params}
+    module = SimpleNamespace(params=params, tmpdir=str(tmp), fail_json=fail_json)
+    release.install(module, str(app / "venv"), str(app / "code"))
+    return app / "venv"
+
+
+BACKEND = """
+import os, zipfile
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    os.makedirs("build/lib")
+    with zipfile.ZipFile(f"{folder}/mine-1-py3-none-any.whl", "w") as made:
+        made.writestr("mine.py", open("mine.py").read())
+        made.writestr("mine-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: mine\\nVersion: 1\\n")
+        made.writestr("mine-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        made.writestr("mine-1.dist-info/RECORD", "")
+    return "mine-1-py3-none-any.whl"
+"""
+
+
+@pytest.mark.parametrize("by_lock", [True, False], ids=["lock", "requirements.txt"])
+def test_a_build_leaves_nothing_in_the_release(app, monkeypatch, by_lock):
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    package(app, "code", BACKEND)
+    (app / "code" / "mine.py").write_text("here = 1\n")
+    if not by_lock:
+        (app / "code" / "requirements.txt").write_text(".\n")
+    before = sorted(path.name for path in (app / "code").rglob("*"))
+    venv = install(app, installs_itself=True)
+    assert subprocess.run([venv / "bin" / "python", "-c", "import mine"], cwd="/", check=False).returncode == 0
+    assert sorted(path.name for path in (app / "code").rglob("*")) == before
+
+
+def test_a_lock_is_installed_with_its_hashes_and_nothing_else(app, monkeypatch):
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    (app / "code").mkdir()
+    offline = wheel(app, "one", "Requires-Dist: two\\n")
+    hashed = hashlib.sha256((app / "wheels" / "one-1-py3-none-any.whl").read_bytes()).hexdigest()
+    venv = install(app, *offline, requirements=f"one==1 --hash=sha256:{hashed}\n")
+    assert len(list(venv.glob("lib/*/site-packages/one-1.dist-info"))) == 1
+    (venv / release.releases.COMPLETE).unlink()
+    with pytest.raises(Failed, match="Hashes are required in --require-hashes mode"):
+        install(app, *offline, requirements="one==1\n")

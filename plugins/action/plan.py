@@ -26,6 +26,7 @@ from ..module_utils import (
     described,
     host_files,
     lock,
+    locked,
     paths,
     plan,
     recorded,
@@ -40,6 +41,7 @@ from ..module_utils import (
 )
 from ..module_utils.host import Host
 from ..module_utils.inputs import SECRET, InputError, Inputs, problem, stop_at
+from ..module_utils.locked import Lock
 from ..module_utils.plan import Code, Plan
 from ..module_utils.record import from_dict, to_dict
 from ..module_utils.release import Findings, Release
@@ -122,12 +124,13 @@ class ActionModule(ActionBase):
         code: Code | None = None
         found: Findings = {}
         doubts: list[str] = []
+        pinned: Lock | None = None
         if purpose == "deploy":
             if not deployed:
                 # Of several apps, the last one's fault is better found before the first one is deployed.
                 self._check_all(one for one in self._said.apps() if one != app)
             inputs, site = self._checked(app)
-            code, found, requirements, doubts = self._code(inputs)
+            code, found, requirements, doubts, pinned = self._code(inputs)
         else:
             inputs, site, is_recorded = self._recalled(app, purpose)
         probe = plan.probe_of(inputs, site)
@@ -144,6 +147,7 @@ class ActionModule(ActionBase):
         else:
             numprocs = sizing.numprocs(inputs.numprocs, host.cores)
             stop_at(rules.check_host(inputs, site, host, numprocs))
+            stop_at(pinned.check(host.python) if pinned else [])
             if purpose == "restart":
                 to_be = rules.the_live(inputs, host)
             elif purpose == "rollback":
@@ -244,15 +248,21 @@ class ActionModule(ActionBase):
         stop_at(rules.check_numbers(inputs))
         return inputs, Site.of(inputs), False
 
-    def _code(self, inputs: Inputs) -> tuple[Code, Findings, str, list[str]]:
-        """Return the app's code, the files in its folder, the text that decides its packages, and warnings."""
+    def _code(self, inputs: Inputs) -> tuple[Code, Findings, str, list[str], Lock | None]:
+        """Return the app's code, the files in its folder, the text that decides its packages, warnings, and its lock."""
         folder = self._folder(inputs)
         # One scan for all hosts of this task: they get the same code, even if the folder changes meanwhile.
         scan = source.scan_once(folder, C.DEFAULT_LOCAL_TMP, self._task._uuid, inputs.exclude)
         seen = source.load(scan)
         stop_at(rules.check_source(inputs, seen.files))
-        requirements = source.requirements(folder, seen.files)
-        return Code(folder, scan, seen.revision), seen.files, requirements, seen.doubts
+        own, pinned = source.code_text(seen.files), locked.read(folder, seen.files)
+        if pinned:
+            requirements = pinned.text + (own if pinned.project else "")
+        else:
+            requirements = source.requirements(folder, seen.files)
+        file = source.text_once(pinned.text, C.DEFAULT_LOCAL_TMP) if pinned and pinned.text else ""
+        code = Code(folder, scan, seen.revision, requirements=file, installs_itself=own in requirements)
+        return code, seen.files, requirements, seen.doubts, pinned
 
     def _folder(self, inputs: Inputs) -> str:
         if inputs.repo:

@@ -13,11 +13,11 @@ from ..module_utils import source
 from ..module_utils.host import Host
 from ..module_utils.plan import Code
 from ..module_utils.record import from_dict
-from ..module_utils.release import Findings
 
 
 class ActionModule(ActionBase):
-    """The action ``release``: it runs the module of this name, with an archive of the files that the host lacks.
+    """The action ``release``: it runs the module of this name, with an archive of the files that the host lacks,
+    and the requirements of the app's lock.
 
     Its argument ``host`` is the host of the plan, of which it reads ``releases`` and ``live``.
     """
@@ -34,10 +34,13 @@ class ActionModule(ActionBase):
         was = releases.get(host.live, {})
         arguments["live"] = host.live
         arguments["compare"] = source.comparable(code.folder, found, was) if self._task.diff else []
+        if code.requirements and arguments["release"]["venv"] not in host.venvs and not self._task.check_mode:
+            arguments["requirements"] = self._send(code.requirements, "requirements.txt")
         lacking = source.lacking(found, releases.values())
         for missing in (lacking, found):
             if missing and arguments["release"]["id"] not in releases and not self._task.check_mode:
-                arguments["archive"] = self._send(code.folder, missing)
+                packed = source.archive_once(code.folder, missing, C.DEFAULT_LOCAL_TMP)
+                arguments["archive"] = self._send(packed, "release.tar.gz")
             done = self._execute_module(module_args=arguments, task_vars=task_vars)
             if not done.get("differing"):
                 texts = done.pop("texts", {})
@@ -53,11 +56,11 @@ class ActionModule(ActionBase):
             f"The files in {code.folder} have changed while this run was deploying them. Start it again."
         )
 
-    def _send(self, folder: str, found: Findings) -> str:
-        packed = source.archive_once(folder, found, C.DEFAULT_LOCAL_TMP)
+    def _send(self, path: str, name: str) -> str:
+        """Send the host a file; return its path there, in a folder that goes with the task."""
         if not self._connection._shell.tmpdir:
             self._make_tmp_path()
-        place: str = self._connection._shell.join_path(self._connection._shell.tmpdir, "release.tar.gz")
-        self._transfer_file(packed, place)
+        place: str = self._connection._shell.join_path(self._connection._shell.tmpdir, name)
+        self._transfer_file(path, place)
         self._fixup_perms2([self._connection._shell.tmpdir, place])
         return place

@@ -23,11 +23,15 @@ class Code:
 
     :param folder: its folder
     :param scan: file with the :class:`source.Scan` of that folder
+    :param requirements: file with the requirements of its lock, empty without a lock
+    :param installs_itself: whether pip installs code of the app too
     """
 
     folder: str
     scan: str
     revision: Revision = field(default_factory=Revision)
+    requirements: str = ""
+    installs_itself: bool = False
 
 
 @dataclass(frozen=True)

@@ -398,8 +398,23 @@ def requirements(folder: str, found: Findings, name: str = "requirements.txt", s
             if path not in (*seen, name):  # pip refuses files that include each other
                 parts.append(requirements(folder, found, path, (*seen, name)))
         elif line.startswith((".", "/", "file:")) or " @ file:" in line:
-            parts.append(repr(sorted(found.items())))
+            parts.append(code_text(found))
     return "\n".join(parts)
+
+
+def code_text(found: Findings) -> str:
+    """Return the app's code as a part of the text that decides what is installed."""
+    return repr(sorted(found.items()))
+
+
+def text_once(text: str, cache: str) -> str:
+    """Return a file inside ``cache`` that has this text."""
+
+    def write(path: str) -> None:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    return once(os.path.join(cache, f"websockets-text-{digest(text)}"), write)
 
 
 def checkout(repo: str, version: str, cache: str, src: str = "", exclude: Sequence[str] = ()) -> str:

@@ -13,8 +13,8 @@ description:
   - It copies the files that an earlier release has from there. If such a file is not what it should be, nothing is built.
   - Releases that need the same packages share one virtual environment.
   - An action plugin of the same name runs on the control node. A task gives it C(host), the host as the action
-    M(websockets.deploy.plan) has seen it. From that the action makes the options O(archive), O(files), O(compare)
-    and O(live), and it sends the host an archive of the files that the host does not have.
+    M(websockets.deploy.plan) has seen it. From that the action makes the options O(archive), O(requirements),
+    O(files), O(compare) and O(live), and it sends the host an archive of the files that the host does not have.
   - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
 author: The authors of this repository (!UNKNOWN)
 extends_documentation_fragment:
@@ -42,6 +42,11 @@ options:
     required: true
   archive:
     description: Archive of the files that no earlier release has. The action sets it.
+    type: path
+  requirements:
+    description:
+      - File with all packages of the app's lock and their hashes. The action sets it.
+      - Without it pip reads the C(requirements.txt) in the code, if there is one.
     type: path
   files:
     description: The files of the code with their digests, by their paths. The action sets it.
@@ -252,9 +257,18 @@ def install(module: AnsibleModule, venv: str, code: str) -> None:
     shutil.rmtree(venv, ignore_errors=True)
     log = Log(paths.pip_log(module.params["release"]["app"]), module.params["pip_index_url"])
     execute(module, log, [module.params["python"], "-m", "venv", venv])
+    pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+    pip += module.params["pip_args"]
+    if itself := module.params["code"]["installs_itself"]:
+        # A build leaves files where it runs, such as build/ and *.egg-info: not in the release.
+        code = shutil.copytree(code, os.path.join(module.tmpdir, "app"), symlinks=True)
     if os.path.exists(os.path.join(code, "requirements.txt")):
-        pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-        execute(module, log, [*pip, *module.params["pip_args"], "-r", "requirements.txt"], code)
+        execute(module, log, [*pip, "-r", "requirements.txt"], code)
+    else:
+        if requirements := module.params["requirements"]:
+            execute(module, log, [*pip, "--require-hashes", "--no-deps", "-r", requirements])
+        if itself:
+            execute(module, log, [*pip, "--no-deps", "."], code)
     put(venv, releases.COMPLETE, "", 0o644)
 
 
@@ -335,6 +349,7 @@ def main() -> None:
             "release": {"type": "dict", "required": True},
             "code": {"type": "dict", "required": True},
             "archive": {"type": "path"},
+            "requirements": {"type": "path"},
             "files": {"type": "dict", "required": True},
             "compare": {"type": "list", "elements": "str", "required": True},
             "live": {"type": "str", "required": True},
