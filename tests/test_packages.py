@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,7 +53,7 @@ def failed(call, **params):
         raise Failed(msg)
 
     with pytest.raises(Failed) as error:
-        call(SimpleNamespace(params={"release": {"app": "echo"}, **params}, fail_json=fail_json))
+        call(SimpleNamespace(params={"release": {"app": "echo"}, **params}, fail_json=fail_json, tmpdir="/nonexistent"))
     return str(error.value)
 
 
@@ -174,14 +175,15 @@ def test_a_virtual_environment_that_cannot_be_made(app, log):
     (app / "file").touch()
     if not log:
         os.rmdir(f"{paths.LOG}/echo")
-    params = {"python": sys.executable, "pip_index_url": "", "pip_args": [], "code": {"installs_itself": False}}
+    params = {"python": sys.executable, "pip_index_url": "", "pip_args": [], "wheels": None, "requirements": None}
+    params["code"] = {"installs_itself": False}
     told = failed(lambda it: release.install(it, str(app / "file" / "venv"), str(app)), **params)
     assert f"{sys.executable} -m venv {app}/file/venv failed:\n" in told
     assert "Not a directory" in told
     assert ("The whole log is" in told) == log
 
 
-def install(app, *pip_args, requirements=None, installs_itself=False):
+def install(app, *pip_args, requirements=None, installs_itself=False, wheels=None):
     """Have the module make the packages of a release whose code is in ``code``; return their folder."""
     tmp = app / "tmp"
     shutil.rmtree(tmp, ignore_errors=True)
@@ -194,7 +196,7 @@ def install(app, *pip_args, requirements=None, installs_itself=False):
     def fail_json(msg):
         raise Failed(msg)
 
-    params = {"requirements": None, "code": {"installs_itself": installs_itself}, **params}
+    params = {"requirements": None, "wheels": wheels, "code": {"installs_itself": installs_itself}, **params}
     module = SimpleNamespace(params=params, tmpdir=str(tmp), fail_json=fail_json)
     release.install(module, str(app / "venv"), str(app / "code"))
     return app / "venv"
@@ -236,3 +238,18 @@ def test_a_lock_is_installed_with_its_hashes_and_nothing_else(app, monkeypatch):
     (venv / release.releases.COMPLETE).unlink()
     with pytest.raises(Failed, match="Hashes are required in --require-hashes mode"):
         install(app, *offline, requirements="one==1\n")
+
+
+def test_wheels_of_the_control_node_are_all_that_pip_asks(app, monkeypatch):
+    # The index answers nobody.
+    for name, value in (("CONFIG_FILE", os.devnull), ("INDEX_URL", "http://127.0.0.1:9/simple"), ("RETRIES", "0")):
+        monkeypatch.setenv(f"PIP_{name}", value)
+    (app / "code").mkdir()
+    (app / "code" / "requirements.txt").write_text("one==1\n")
+    wheel(app, "one")
+    with pytest.raises(Failed, match="No matching distribution found for one==1"):
+        install(app)
+    with tarfile.open(app / "wheels.tar", "w") as archive:
+        archive.add(app / "wheels", ".")
+    venv = install(app, "--no-such-argument", wheels=str(app / "wheels.tar"))
+    assert len(list(venv.glob("lib/*/site-packages/one-1.dist-info"))) == 1

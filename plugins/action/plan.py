@@ -38,6 +38,7 @@ from ..module_utils import (
     source,
     system,
     tls,
+    wheels,
 )
 from ..module_utils.host import Host
 from ..module_utils.inputs import SECRET, InputError, Inputs, problem, stop_at
@@ -47,6 +48,7 @@ from ..module_utils.record import from_dict, to_dict
 from ..module_utils.release import Findings, Release
 from ..module_utils.run import Run
 from ..module_utils.site import Certificate, Site
+from ..module_utils.wheels import Needed
 from ..plugin_utils.variables import Variables
 
 
@@ -193,6 +195,10 @@ class ActionModule(ActionBase):
         )
         if purpose == "deploy" and made.todo.release:
             self._examine_host(made, task_vars)
+        if code and host.markers and to_be.venv not in host.venvs:
+            needed = Needed(code.folder, found, requirements, code.requirements, code.installs_itself)
+            given = host.markers, C.DEFAULT_LOCAL_TMP, inputs.pip_index_url, inputs.pip_args
+            made = dataclasses.replace(made, code=dataclasses.replace(code, wheels=wheels.archive_once(needed, *given)))
         if purpose == "deploy" and self._is_settled(made, task_vars):
             made = dataclasses.replace(made, settled=True)
             self._unlock()
@@ -340,6 +346,7 @@ class ActionModule(ActionBase):
             "app": inputs.app,
             "user": inputs.user,
             "python": inputs.python,
+            "wheels": inputs.wheels == "build" and purpose == "deploy",
             "site": to_dict(site),
             "minfds": sizing.process_needs(inputs.max_connections),
             "worker_connections": sizing.worker_needs(inputs.max_connections),

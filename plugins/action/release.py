@@ -17,7 +17,7 @@ from ..module_utils.record import from_dict
 
 class ActionModule(ActionBase):
     """The action ``release``: it runs the module of this name, with an archive of the files that the host lacks,
-    and the requirements of the app's lock.
+    and the requirements of the app's lock and the wheels if the control node has got them.
 
     Its argument ``host`` is the host of the plan, of which it reads ``releases`` and ``live``.
     """
@@ -34,8 +34,11 @@ class ActionModule(ActionBase):
         was = releases.get(host.live, {})
         arguments["live"] = host.live
         arguments["compare"] = source.comparable(code.folder, found, was) if self._task.diff else []
-        if code.requirements and arguments["release"]["venv"] not in host.venvs and not self._task.check_mode:
-            arguments["requirements"] = self._send(code.requirements, "requirements.txt")
+        if arguments["release"]["venv"] not in host.venvs and not self._task.check_mode:
+            if code.requirements:
+                arguments["requirements"] = self._send(code.requirements, "requirements.txt")
+            if code.wheels:
+                arguments["wheels"] = self._send(code.wheels, "wheels.tar")
         lacking = source.lacking(found, releases.values())
         for missing in (lacking, found):
             if missing and arguments["release"]["id"] not in releases and not self._task.check_mode:

@@ -49,6 +49,7 @@ class Host:
     :param distribution: its name, such as ``Debian GNU/Linux 13``; empty if the host does not say it
     :param platform: which of the role's platforms it is or is like, empty if none
     :param python: version of the app's interpreter, such as ``3.13``; empty if it cannot run an app
+    :param markers: that interpreter for :mod:`wheels`, empty if the deploy needs no wheels
     :param missing_packages: Debian packages that the role has to install
     :param group: primary group of the app's user, empty if the host does not have the user
     :param home: that user's home folder
@@ -110,3 +111,4 @@ class Host:
     served: dict[str, str] = field(default_factory=dict)
     maintenance: str = ""
     proof: float | None = None
+    markers: dict[str, str] = field(default_factory=dict)

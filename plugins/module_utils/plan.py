@@ -25,6 +25,7 @@ class Code:
     :param scan: file with the :class:`source.Scan` of that folder
     :param requirements: file with the requirements of its lock, empty without a lock
     :param installs_itself: whether pip installs code of the app too
+    :param wheels: archive with the wheels for the host, empty if the host's pip gets or makes them
     """
 
     folder: str
@@ -32,6 +33,7 @@ class Code:
     revision: Revision = field(default_factory=Revision)
     requirements: str = ""
     installs_itself: bool = False
+    wheels: str = ""
 
 
 @dataclass(frozen=True)

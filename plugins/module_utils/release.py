@@ -20,6 +20,8 @@ from .record import from_dict, load
 
 # The file that is written last into a virtual environment. An environment without it is incomplete, and is made again.
 COMPLETE = ".complete"
+# The folder with the wheel of the app itself, among those that the control node sends.
+OWN_WHEEL = "own"
 # Files of the role that stand for the meaning of the templates program.conf.j2 and run.j2 in every id. The first is that
 # of the present templates; the others are of releases that an older version has deployed. If the meaning of the templates
 # changes, add another file at the front.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pwd
 import resource
@@ -68,6 +69,35 @@ def python_version(path: str) -> str:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def markers(path: str) -> dict[str, str]:
+    """Return what an interpreter answers to the markers of requirements, and the version of its glibc.
+
+    What says more than which kind of host it is - the kernel's version - is empty.
+    """
+    code = """import json, os, platform, sys
+version, release = platform.python_version(), sys.implementation.version
+print(json.dumps({
+    "implementation_name": sys.implementation.name,
+    "implementation_version": "%d.%d.%d" % release[:3],
+    "os_name": os.name,
+    "platform_machine": platform.machine(),
+    "platform_python_implementation": platform.python_implementation(),
+    "platform_release": "",
+    "platform_system": platform.system(),
+    "platform_version": "",
+    "python_full_version": version,
+    "python_version": ".".join(platform.python_version_tuple()[:2]),
+    "sys_platform": sys.platform,
+    "glibc": platform.libc_ver()[1] if platform.libc_ver()[0] == "glibc" else "",
+}))"""
+    try:
+        said = subprocess.run([path, "-c", code], capture_output=True, text=True, errors="replace", check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    found: dict[str, str] = json.loads(said)
+    return found
 
 
 def missing(packages: Iterable[str]) -> list[str]:

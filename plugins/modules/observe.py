@@ -33,6 +33,10 @@ options:
     description: Path of the interpreter for the app's virtual environment.
     type: str
     required: true
+  wheels:
+    description: Whether the control node gets the wheels for this interpreter, and has to know more of it.
+    type: bool
+    default: false
   site:
     description: The app's site, as it is on a host that has no other.
     type: dict
@@ -232,6 +236,7 @@ def observe(given: dict[str, Any]) -> Host:
         distribution=distribution,
         platform=platform,
         python=system.python_version(given["python"]),
+        markers=system.markers(given["python"]) if given["wheels"] else {},
         missing_packages=system.missing(given["platforms"][platform]["packages"]) if platform else [],
         group=group[0],
         home=group[1],
@@ -270,6 +275,7 @@ def main() -> None:
             "app": string,
             "user": string,
             "python": string,
+            "wheels": {"type": "bool", "default": False},
             "site": {"type": "dict", "required": True},
             "minfds": {"type": "int", "required": True},
             "worker_connections": {"type": "int", "required": True},

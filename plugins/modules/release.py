@@ -13,7 +13,7 @@ description:
   - It copies the files that an earlier release has from there. If such a file is not what it should be, nothing is built.
   - Releases that need the same packages share one virtual environment.
   - An action plugin of the same name runs on the control node. A task gives it C(host), the host as the action
-    M(websockets.deploy.plan) has seen it. From that the action makes the options O(archive), O(requirements),
+    M(websockets.deploy.plan) has seen it. From that the action makes the options O(archive), O(requirements), O(wheels),
     O(files), O(compare) and O(live), and it sends the host an archive of the files that the host does not have.
   - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
 author: The authors of this repository (!UNKNOWN)
@@ -47,6 +47,9 @@ options:
     description:
       - File with all packages of the app's lock and their hashes. The action sets it.
       - Without it pip reads the C(requirements.txt) in the code, if there is one.
+    type: path
+  wheels:
+    description: Archive of the wheels from which pip installs everything. The action sets it; without it pip asks an index.
     type: path
   files:
     description: The files of the code with their digests, by their paths. The action sets it.
@@ -127,6 +130,7 @@ texts:
 """
 
 import contextlib
+import glob
 import json
 import os
 import pwd
@@ -258,7 +262,14 @@ def install(module: AnsibleModule, venv: str, code: str) -> None:
     log = Log(paths.pip_log(module.params["release"]["app"]), module.params["pip_index_url"])
     execute(module, log, [module.params["python"], "-m", "venv", venv])
     pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-    pip += module.params["pip_args"]
+    house = os.path.join(module.tmpdir, "wheels")
+    if module.params["wheels"]:
+        with tarfile.open(module.params["wheels"]) as archive:
+            archive.extractall(house)
+        # The arguments of pip's were for the pip that has got the wheels.
+        pip += ["--no-index", "--find-links", house]
+    else:
+        pip += module.params["pip_args"]
     if itself := module.params["code"]["installs_itself"]:
         # A build leaves files where it runs, such as build/ and *.egg-info: not in the release.
         code = shutil.copytree(code, os.path.join(module.tmpdir, "app"), symlinks=True)
@@ -268,7 +279,12 @@ def install(module: AnsibleModule, venv: str, code: str) -> None:
         if requirements := module.params["requirements"]:
             execute(module, log, [*pip, "--require-hashes", "--no-deps", "-r", requirements])
         if itself:
-            execute(module, log, [*pip, "--no-deps", "."], code)
+            execute(
+                module,
+                log,
+                [*pip, "--no-deps", *(glob.glob(os.path.join(house, releases.OWN_WHEEL, "*.whl")) or ["."])],
+                code,
+            )
     put(venv, releases.COMPLETE, "", 0o644)
 
 
@@ -350,6 +366,7 @@ def main() -> None:
             "code": {"type": "dict", "required": True},
             "archive": {"type": "path"},
             "requirements": {"type": "path"},
+            "wheels": {"type": "path"},
             "files": {"type": "dict", "required": True},
             "compare": {"type": "list", "elements": "str", "required": True},
             "live": {"type": "str", "required": True},

@@ -57,3 +57,19 @@ def test_a_project_with_a_lock_is_installed_as_the_lock_says(host, deploy, clien
         f"{code}:\npyproject.toml\nsrc\nuv.lock\n\n{code}/src:\nchat"
     )
     assert "changed=0" in deploy(**OWN, **LOCKED).stdout
+
+
+def test_a_host_without_an_index_gets_wheels_from_the_control_node(host, deploy, client, pack, request):
+    """The Python of the control node may be another one than the host's."""
+    request.addfinalizer(lambda: host.check_output("rm /etc/pip.conf"))
+    # Nothing listens at this port.
+    lines = r"[global]\nindex-url = http://127.0.0.1:9/simple\nretries = 0\n"
+    host.check_output(f"printf '{lines}' > /etc/pip.conf")
+    other_venv = {"websockets_pip_args": ["--prefer-binary"]}
+    refused = deploy(**OWN, **LOCKED, **other_venv)
+    assert refused.returncode == 2
+    assert "No matching distribution found for" in refused.stdout
+    done = deploy(**OWN, **LOCKED, **other_venv, websockets_wheels="build")
+    assert done.returncode == 0, done.stdout
+    client(pack)
+    assert "changed=0" in deploy(**OWN, **LOCKED, **other_venv, websockets_wheels="build").stdout
