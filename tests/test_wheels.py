@@ -1,5 +1,7 @@
 """The control node gets the wheels for a host's own Python, glibc and architecture, from an index that is a folder here."""
 
+import hashlib
+import io
 import os
 import sys
 import tarfile
@@ -106,8 +108,41 @@ def test_a_package_without_a_wheel_for_the_host_is_refused(index, get, tag):
         get(requirements_txt="fast==1\n")
     assert str(error.value).startswith(
         "websockets_wheels is 'build': pip on the control node finds no wheel of fast==1 for Python 3.99 on x86_64 with"
-        " glibc 2.36; use a version that has one, or use host. pip says:\n"
+        " glibc 2.36, and makes none that fits every machine; use a version that has one, or use host. pip says:\n"
     )
+
+
+def sdist(folder, name, tag):
+    """Put a source distribution into the index; return its hash."""
+    path = folder / "index" / f"{name}-1.tar.gz"
+    texts = {"PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n", "pyproject.toml": PROJECT}
+    texts["backend.py"] = BACKEND.format(f"{name}-1-{tag}.whl").replace("mine", name)
+    with tarfile.open(path, "w:gz") as made:
+        for file, text in texts.items():
+            info = tarfile.TarInfo(f"{name}-1/{file}")
+            info.size = len(text)
+            made.addfile(info, io.BytesIO(text.encode()))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("locked", [True, False], ids=["lock", "requirements.txt"])
+def test_a_package_of_sources_in_python_alone_is_built(index, get, tmp_path, locked):
+    hashed = sdist(tmp_path, "old", "py3-none-any")
+    index("one")
+    if locked:
+        assert get(lock=f"old==1 ; python_version > '3' \\\n    --hash=sha256:{hashed}\n") == [
+            "./old-1-py3-none-any.whl"
+        ]
+        with pytest.raises(InputError, match=r"finds no wheel of old==1 .*, and makes none that fits every machine;"):
+            get(lock=f"old==1 \\\n    --hash=sha256:{'0' * 64}\n")
+    else:
+        assert get(requirements_txt="one\nold==1\n") == ["./old-1-py3-none-any.whl", "./one-1-py3-none-any.whl"]
+
+
+def test_a_package_of_sources_for_a_compiler_is_refused(index, get, tmp_path):
+    sdist(tmp_path, "old", "cp311-cp311-linux_x86_64")
+    with pytest.raises(InputError, match=r"finds no wheel of old==1 .*, and makes none that fits every machine;"):
+        get(requirements_txt="old==1\n")
 
 
 def test_a_package_of_a_lock_has_its_hash(index, get):

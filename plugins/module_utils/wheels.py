@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -26,7 +28,7 @@ there = json.loads(sys.argv.pop(1))
 markers.default_environment = lambda: dict(there)
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
-_LACKING = re.compile(r"No matching distribution found for (.*)")
+_LACKING = re.compile(r"No matching distribution found for ([^\s(]+)")
 
 
 @dataclass(frozen=True)
@@ -87,18 +89,60 @@ def chosen(markers: Mapping[str, str]) -> list[str]:
 
 
 def _download(needed: Needed, markers: Mapping[str, str], house: str, index_url: str, pip_args: Sequence[str]) -> None:
-    if not needed.requirements and "requirements.txt" not in needed.found:
+    requirements, exact = "requirements.txt", []
+    if needed.requirements:
+        # The host gets this copy: what is built here has a hash of its own.
+        requirements = shutil.copy(needed.requirements, os.path.join(house, requirements))
+        exact = ["--require-hashes", "--no-deps"]
+    elif requirements not in needed.found:
         return
-    exact = ["--require-hashes", "--no-deps"] if needed.requirements else []
     environment = json.dumps({name: value for name, value in markers.items() if name != "glibc"})
     command = [sys.executable, "-c", _PIP, environment, "download", "--only-binary=:all:", "--dest", house]
-    command += [*chosen(markers), *exact, *pip_args, "-r", needed.requirements or "requirements.txt"]
-    done = _run(command, needed.folder, index_url)
-    if done.returncode != 0:
-        there = f"Python {markers['python_version']} on {markers['platform_machine']} with glibc {markers['glibc']}"
-        lacking = ", ".join(dict.fromkeys(_LACKING.findall(done.stdout)))
-        why = f"pip on the control node finds no wheel of {lacking} for {there}; use a version that has one"
-        _refuse(why if lacking else f"pip on the control node has failed for {there}", done.stdout)
+    command += [*chosen(markers), *exact, *pip_args, "--find-links", house, "-r", requirements]
+    there = f"Python {markers['python_version']} on {markers['platform_machine']} with glibc {markers['glibc']}"
+    tried: set[str] = set()
+    while (done := _run(command, needed.folder, index_url)).returncode != 0:
+        lacking = set(_LACKING.findall(done.stdout)) - tried
+        if not lacking:
+            _refuse(f"pip on the control node has failed for {there}", done.stdout)
+        for package in sorted(lacking):
+            made = _make(package, requirements if exact else "", house, index_url, pip_args)
+            if not made.endswith("-none-any.whl"):
+                why = f"pip on the control node finds no wheel of {package} for {there}, and makes none that fits"
+                _refuse(f"{why} every machine; use a version that has one", done.stdout)
+        tried |= lacking
+
+
+def _make(package: str, locked: str, house: str, index_url: str, pip_args: Sequence[str]) -> str:
+    """Make a wheel of a package that has none; return its name, empty if that fails.
+
+    :param package: a requirement such as ``docopt==0.6.2``
+    :param locked: file with requirements and hashes, which gets the hash of the wheel; empty if there are no hashes
+    """
+    with tempfile.TemporaryDirectory(dir=house) as folder:
+        what = ["--no-deps", package]
+        if locked:
+            with open(locked, encoding="utf-8") as file:
+                text = file.read()
+            found = re.search(rf"(?m)^{re.escape(package)}(?= ).*(\n +--hash.*)*", text)
+            if not found:
+                return ""
+            entry = found[0]
+            one = os.path.join(folder, "one.txt")
+            with open(one, "w", encoding="utf-8") as file:
+                file.write(entry)
+            what = ["--no-deps", "--require-hashes", "-r", one]
+        done = _run([sys.executable, "-m", "pip", "wheel", *pip_args, "--wheel-dir", folder, *what], folder, index_url)
+        (made,) = [*glob.glob(os.path.join(folder, "*.whl")), ""][:1]
+        if done.returncode != 0 or not made:
+            return ""
+        name = os.path.basename(made)
+        if locked:
+            with open(made, "rb") as wheel, open(locked, "w", encoding="utf-8") as file:
+                hashed = hashlib.sha256(wheel.read()).hexdigest()
+                file.write(text.replace(entry, f"{entry} \\\n    --hash=sha256:{hashed}"))
+        os.rename(made, os.path.join(house, name))
+        return name
 
 
 def _build(needed: Needed, house: str, cache: str, index_url: str, pip_args: Sequence[str]) -> None:

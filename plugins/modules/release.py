@@ -262,10 +262,11 @@ def install(module: AnsibleModule, venv: str, code: str) -> None:
     log = Log(paths.pip_log(module.params["release"]["app"]), module.params["pip_index_url"])
     execute(module, log, [module.params["python"], "-m", "venv", venv])
     pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-    house = os.path.join(module.tmpdir, "wheels")
+    requirements, house = module.params["requirements"], os.path.join(module.tmpdir, "wheels")
     if module.params["wheels"]:
         with tarfile.open(module.params["wheels"]) as archive:
             archive.extractall(house)
+        requirements = requirements and os.path.join(house, "requirements.txt")
         # The arguments of pip's were for the pip that has got the wheels.
         pip += ["--no-index", "--find-links", house]
     else:
@@ -276,7 +277,7 @@ def install(module: AnsibleModule, venv: str, code: str) -> None:
     if os.path.exists(os.path.join(code, "requirements.txt")):
         execute(module, log, [*pip, "-r", "requirements.txt"], code)
     else:
-        if requirements := module.params["requirements"]:
+        if requirements:
             execute(module, log, [*pip, "--require-hashes", "--no-deps", "-r", requirements])
         if itself:
             execute(
