@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import stat
 
 import pytest
@@ -272,6 +273,18 @@ def test_a_host_of_an_older_version_has_no_record_and_keeps_its_names(on_the_lin
         plan(LIVE, "rollback", recorded=older, **CHAT, app="chat", only="feed")
     removal = plan(LIVE, "remove", recorded=older, **CHAT, app="chat", user="someone", only="feed")
     assert (removal["release"]["app"], removal["release"]["user"]) == ("feed", "ws-feed")
+
+
+def test_data_that_a_removal_has_left_can_be_removed_by_the_name(host):
+    """Nothing else of the app is there, and the inventory may describe it no more."""
+    os.makedirs(paths.data("feed"))
+    os.chown(paths.data("feed"), 65534, -1) if os.getuid() == 0 else None
+    there = load("modules/recall").recall("feed")
+    user = pwd.getpwuid(os.stat(paths.data("feed")).st_uid).pw_name
+    assert (there["there"], there["user"], there["inputs"]) == (True, user, {})
+    removal = plan(purpose="remove", recorded=there, **CHAT, app="chat", only="feed")
+    assert (removal["release"]["app"], removal["release"]["user"]) == ("feed", user)
+    assert removal["placeholders"]["data"] == f"{paths.LIB}/feed/data"
 
 
 @pytest.mark.parametrize("purpose", ["rollback", "remove"])

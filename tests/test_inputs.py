@@ -44,7 +44,115 @@ LOCATION = "use a path such as /static/, = /robots.txt or = /; the app has / its
 INSIDE = "with websockets_repo, name a folder inside the repository."
 REPO = "https://git.example/app.git"
 
+WORKER_NAME = "name a worker by at most 32 lower-case letters, digits and _, starting with a letter."
+OF_WORKER = "command, numprocs, stopwaitsecs, runs_for"
+NO_SOCKET = "a worker serves no clients and has no socket; leave {socket} out."
+
+
+def workers(**mail):
+    """Return inputs with a worker ``mail``, which has these values beside a command."""
+    return {"workers": {"mail": {"command": "celery", **mail}}}
+
+
 REFUSED = {
+    # Workers
+    "worker with a capital": ({"workers": {"Mail": {"command": "x"}}}, f"websockets_workers is 'Mail': {WORKER_NAME}"),
+    "worker with a dash": (
+        {"workers": {"my-mail": {"command": "x"}}},
+        f"websockets_workers is 'my-mail': {WORKER_NAME}",
+    ),
+    "worker that is a number": ({"workers": {1: {"command": "x"}}}, f"websockets_workers is 1: {WORKER_NAME}"),
+    "worker with a path": ({"workers": {"../x": {"command": "x"}}}, f"websockets_workers is '../x': {WORKER_NAME}"),
+    "worker with a long name": (
+        {"workers": {"a" * 33: {"command": "x"}}},
+        f"websockets_workers is '{'a' * 33}': {WORKER_NAME}",
+    ),
+    "workers that are a list": ({"workers": ["celery"]}, "websockets_workers is ['celery']: use a mapping."),
+    "worker that is a command": (
+        {"workers": {"mail": "celery"}},
+        f"websockets_workers.mail is 'celery': use a mapping of {OF_WORKER}.",
+    ),
+    "worker that is empty": (
+        {"workers": {"mail": None}},
+        f"websockets_workers.mail is None: use a mapping of {OF_WORKER}.",
+    ),
+    "worker that is a list": (
+        {"workers": {"mail": ["celery"]}},
+        f"websockets_workers.mail is ['celery']: use a mapping of {OF_WORKER}.",
+    ),
+    "misspelt keys of workers": (
+        workers(numproc=2, run_for=5, stopwaitseconds=9),
+        "websockets_workers.mail.numproc is not an input of a worker: did you mean numprocs?",
+        "websockets_workers.mail.run_for is not an input of a worker: did you mean runs_for?",
+        "websockets_workers.mail.stopwaitseconds is not an input of a worker: did you mean stopwaitsecs?",
+    ),
+    "key of a worker that is like none": (
+        workers(environment={"A": "1"}),
+        f"websockets_workers.mail.environment is not an input of a worker: it can have {OF_WORKER}.",
+    ),
+    "worker without a command": (
+        {"workers": {"mail": {}}},
+        f"websockets_workers.mail.command is '': {ONE_LINE}",
+    ),
+    "worker with an empty command": (
+        workers(command=None),
+        "websockets_workers.mail.command is None: use a string.",
+    ),
+    "worker whose command is a list": (
+        workers(command=["celery"]),
+        "websockets_workers.mail.command is ['celery']: use a string.",
+    ),
+    "worker with a socket": (
+        workers(command="celery {socket}"),
+        f"websockets_workers.mail.command is 'celery {{socket}}': {NO_SOCKET}",
+    ),
+    "worker with an unknown placeholder": (
+        workers(command="celery {port}"),
+        "websockets_workers.mail.command is 'celery {port}': {port} is not a placeholder; use {venv}, {release}, {data},"
+        " {ping_interval}, {backlog}.",
+    ),
+    "worker with a shell's line": (
+        workers(command="a && b"),
+        f"websockets_workers.mail.command is 'a && b': {NO_SHELL}, and && means something only to a shell. Write sh -c '...'"
+        " around the whole line to have one (with exec before the last program), or quotes around what is a plain"
+        " argument.",
+    ),
+    "worker with a variable": (
+        workers(command="A=1 celery"),
+        f"websockets_workers.mail.command is 'A=1 celery': {NO_SHELL}; put the variable A into websockets_environment.",
+    ),
+    "worker with an open quote": (
+        workers(command="celery '"),
+        'websockets_workers.mail.command is "celery \'": it cannot be split into words (No closing quotation); close its'
+        " quotes.",
+    ),
+    "worker with a file that is not there": (
+        workers(command="python mail.py"),
+        "websockets_workers.mail.command is 'python mail.py': there is no mail.py in the app's folder"
+        f" ({ECHO}), which has app.py, requirements.txt.",
+    ),
+    "worker with numbers that are too small": (
+        workers(numprocs=0, stopwaitsecs=0, runs_for=0),
+        "websockets_workers.mail.numprocs is 0: use a whole number of 1 to 512.",
+        "websockets_workers.mail.stopwaitsecs is 0: use a whole number of 1 to 86400.",
+        "websockets_workers.mail.runs_for is 0: use a whole number of 1 to 3600.",
+    ),
+    "worker with numbers that are too large": (
+        workers(numprocs=513, stopwaitsecs=86401, runs_for=3601),
+        "websockets_workers.mail.numprocs is 513: use a whole number of 1 to 512.",
+        "websockets_workers.mail.stopwaitsecs is 86401: use a whole number of 1 to 86400.",
+        "websockets_workers.mail.runs_for is 3601: use a whole number of 1 to 3600.",
+    ),
+    "worker with other things than numbers": (
+        workers(numprocs="auto", stopwaitsecs=True, runs_for=1.5),
+        "websockets_workers.mail.numprocs is 'auto': use a whole number of 1 to 512.",
+        "websockets_workers.mail.stopwaitsecs is True: use a whole number of 1 to 86400.",
+        "websockets_workers.mail.runs_for is 1.5: use a whole number of 1 to 3600.",
+    ),
+    "user whose home would be the data": (
+        {"user": "data", "environment": {"DATABASE": "{data}/db"}},
+        "websockets_user is 'data': the user's home would be the folder of {data}; use another user.",
+    ),
     # Names
     "misspelt variable": (
         {"numproc": 8},
@@ -180,7 +288,7 @@ REFUSED = {
     "unknown placeholder": (
         {"command": "app --uds {socket} --port {port}"},
         "websockets_command is 'app --uds {socket} --port {port}': {port} is not a placeholder; use {socket}, {venv},"
-        " {release}, {ping_interval}, {backlog}.",
+        " {release}, {data}, {ping_interval}, {backlog}.",
     ),
     "open quote": (
         {"command": "app '{socket}"},
@@ -686,7 +794,32 @@ def test_refused_where_a_template_has_no_value():
 # Problems that only the host shows
 
 LIMITS = HOST["limits"]
+DATA_OF = (
+    "websockets_user is 'ws-echo': /var/lib/websockets/echo/data, which is {{data}}, belongs to {}, and only that user may use"
+    " it. Keep the user, or give its files to ws-echo on the host: chown -R ws-echo /var/lib/websockets/echo/data. From then"
+    " on the release that is live cannot use them, until this one is."
+)
 ON_THIS_HOST = {
+    "data of another user": (
+        {"data_owner": "ws-old"},
+        {"environment": {"DATABASE": "{data}/db"}},
+        DATA_OF.format("ws-old"),
+    ),
+    "data of another user, in a secret": (
+        {"data_owner": "1234"},
+        {"secrets": {"DATABASE": "sqlite:///{data}/db?key=hunter2"}},
+        DATA_OF.format("1234"),
+    ),
+    "data of another user, in the command": (
+        {"data_owner": "root"},
+        {"command": "app {data} {socket}"},
+        DATA_OF.format("root"),
+    ),
+    "data of another user, in a worker": (
+        {"data_owner": "root"},
+        {"workers": {"mail": {"command": "mail {data}"}}},
+        DATA_OF.format("root"),
+    ),
     "port of another program": (
         {"listens": {"127.0.0.1:8080": {"listener": "apache2 listens there already"}}},
         {},
@@ -806,6 +939,14 @@ def test_one_name_for_two_apps_of_a_run_is_refused():
 # Inputs at the other side of each limit
 
 ACCEPTED = {
+    "workers": {
+        "workers": {
+            "a": {"command": "sh -c 'a | b'"},
+            "b_2": {"command": "{venv}/bin/x {data}", "numprocs": 512, "stopwaitsecs": 86400, "runs_for": 3600},
+            "c" * 32: {"command": """c '{"a": {"b": 1}}'""", "numprocs": 1, "stopwaitsecs": 1, "runs_for": 1},
+        }
+    },
+    "data": {"environment": {"DATABASE": "{data}/db"}},
     "nothing but the folder": {},
     "longest socket path": {"app": "a" * 34, "user": "a"},
     "most processes": {"numprocs": 512},

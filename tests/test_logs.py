@@ -64,6 +64,20 @@ def printed(there, monkeypatch):
     return run
 
 
+def test_a_workers_lines_have_its_name(there, printed):
+    there("echo", ONE, "a\n", live=False)
+    there("echo", TWO, "b\n")
+    for id in (ONE, TWO):
+        Path(f"{paths.LOG}/echo/echo.mail_00-{id}.log").write_text(f"{id[0]}\n")
+    Path(f"{paths.LOG}/echo/pip.log").write_text("no process's\n")
+    assert sorted(printed(app="echo")) == [
+        f"ws1 echo.mail_00 ({ONE}) | 1",
+        "ws1 echo.mail_00 | 2",
+        f"ws1 echo_00 ({ONE}) | a",
+        "ws1 echo_00 | b",
+    ]
+
+
 def test_the_last_lines_of_every_process_have_its_name(there, printed):
     there("echo", ONE, "a\nb\nc\n", "d\n")
     there("feed", TWO, "e\n")

@@ -37,7 +37,7 @@ OTHER_PROCESSES = {
     "command": {"command": "{venv}/bin/python -O app.py {socket}"},
     "environment": {"environment": {"A": "1"}},
     "before start": {"before_start": "true"},
-    "workers": {"workers": {"mail": {"command": "{venv}/bin/python mail.py"}}},
+    "workers": {"workers": {"mail": {"command": "celery -A tasks worker"}}},
     "secret": {"secrets": {"A": "1"}},
     "user": {"user": "somebody"},
     "numprocs": {"numprocs": 5},
@@ -107,6 +107,25 @@ def test_auto_is_a_process_for_each_core_and_two_at_the_least(identity):
         assert identity({"cores": cores}, numprocs="auto") == identity(numprocs=numprocs)
 
 
+def test_how_long_a_worker_has_to_run_at_the_gate_is_no_part_of_it(identity):
+    def of(**mail):
+        return identity(workers={"mail": {"command": "celery", **mail}})
+
+    assert of(runs_for=60) == of(numprocs=1, stopwaitsecs=30) == of()
+    assert len({of(**mail) for mail in ({}, {"numprocs": 2}, {"stopwaitsecs": 9}, {"command": "rq"})}) == 4
+    assert of() != identity(workers={"post": {"command": "celery"}})
+
+
+def test_workers_have_names_that_no_other_process_has():
+    made = plan(workers={"mail_0": {"command": "x", "numprocs": 2}, "mail": {"command": "x", "numprocs": 11}})[
+        "release"
+    ]
+    names = [process["name"] for one in (made, *made["workers"]) for process in one["processes"]]
+    assert len(set(names)) == len(names) == 4 + 11 + 2
+    assert names[4:5] + names[-1:] == ["echo.mail_00", "echo.mail_0_01"]
+    assert made["workers"][0]["processes"][10]["log"] == f"/var/log/websockets/echo/echo.mail_10-{made['id']}.log"
+
+
 def test_the_interpreters_version_is_part_of_it(identity):
     assert identity({"python": "3.11"}) != identity({"python": "3.13"})
 
@@ -154,7 +173,7 @@ def test_a_change_of_what_a_process_is_has_another_number():
     """
     texts = [(ROLE / "templates" / name).read_text() for name in ("program.conf.j2", "run.j2", "run/environment.j2")]
     assert release.PROCESS[0] == "files/process-2.json"
-    assert release.digest(texts) == "5c709ed59678"  # pragma: allowlist secret
+    assert release.digest(texts) == "b0e641975090"  # pragma: allowlist secret
 
 
 CHANGES = {

@@ -555,3 +555,279 @@ def test_a_check_starts_nothing(planned, start_module):
     assert start_module(made, _ansible_check_mode=True)["changed"] is True
     assert Supervisor().processes(made["release"]["program"]) == {}
     assert release.programs("echo") == []
+
+
+# Workers
+
+# It says when it starts and when it is told to end, and then takes a while, or never ends.
+WORKER = """
+import os, signal, sys, time
+name = os.environ["SUPERVISOR_PROCESS_NAME"]
+def say(word):
+    with open("%(place)s", "a") as file: file.write(f"{word} {name}\\n")
+def end(*_):
+    say("told"); time.sleep(%(seconds)s); say("ended"); raise SystemExit
+signal.signal(signal.SIGTERM, end)
+say("starts")
+print("socket", repr(os.environ.get("SOCKET")), os.environ["WEBSOCKETS_STOPWAITSECS"], sys.argv[1:], flush=True)
+while True: signal.pause()
+"""
+
+
+@pytest.fixture
+def with_workers(planned, host, worker_file):
+    """Put a release with workers in place; each is a command, or a mapping with one."""
+
+    def put(code=None, **workers):
+        workers = {name: one if isinstance(one, dict) else {"command": one} for name, one in workers.items()}
+        return planned(code, workers={name: {"runs_for": 1, **one} for name, one in workers.items()})
+
+    return put
+
+
+@pytest.fixture
+def worker_file(host):
+    """Write the worker's program, and return the command that starts it."""
+
+    def write(seconds=0.1, code=WORKER):
+        path = host / "worker.py"
+        path.write_text(code % {"place": host / "said", "seconds": seconds})
+        return f"{sys.executable} {path}"
+
+    return write
+
+
+def said(host):
+    return (host / "said").read_text().splitlines()
+
+
+def infos(made):
+    return Supervisor().processes(made["release"]["program"])
+
+
+def go_live(made):
+    release.point(made["release"]["live_link"], made["release"]["sockets"])
+
+
+def test_workers_start_and_end_with_their_release(with_workers, worker_file, start_module, host):
+    made = with_workers(tick=worker_file() + " {data}", mail={"command": worker_file(), "numprocs": 2})
+    assert start_module(made)["changed"] is True
+    answers(made)
+    names = ["echo.mail_00", "echo.mail_01", "echo.tick_00", "echo_00", "echo_01"]
+    assert sorted(infos(made)) == names
+    # They have no socket, and nothing of nginx's.
+    assert sorted(path.name for path in Path(made["release"]["sockets"]).glob("*.sock")) == [
+        "echo_00.sock",
+        "echo_01.sock",
+    ]
+    assert start_module(made)["changed"] is False
+    Supervisor().retire(from_dict(Release, made["release"]))
+    assert infos(made) == {}
+    assert sorted(said(host)[-6:]) == sorted(f"{word} {name}" for name in names[:3] for word in ("told", "ended"))
+
+
+def test_a_worker_has_no_socket_and_its_own_stop_time(planned, worker_file, start_module):
+    worker = {"command": worker_file() + " {data}", "runs_for": 1, "stopwaitsecs": 77}
+    made = planned(
+        environment={"SOCKET": "unix:{socket}"}, workers={"mail": worker, "mail_0": {**worker, "stopwaitsecs": 7}}
+    )
+    start_module(made)
+    for one, seconds in zip(made["release"]["workers"], (77, 7), strict=True):
+        text = Path(one["processes"][0]["log"]).read_text()
+        assert text == f"socket 'unix:' {seconds} ['{paths.LIB}/echo/data']\n"
+
+
+def test_workers_stop_one_after_the_other_after_the_processes_with_clients(
+    with_workers, worker_file, start_module, host
+):
+    web = (
+        f"import atexit, os\nname = os.environ['SUPERVISOR_PROCESS_NAME']\nexec(open('{ECHO}/app.py').read().replace(\n"
+    )
+    web += f'\'if __name__\', \'atexit.register(lambda: print("ended", name, file=open("{host}/said", "a")))\\nif __name__\', 1))'
+    made = with_workers(web, zeta=worker_file(), alpha={"command": worker_file(), "numprocs": 2})
+    start_module(made)
+    Supervisor().retire(from_dict(Release, made["release"]))
+    ends = [line for line in said(host) if not line.startswith("starts")]
+    workers = ["echo.alpha_00", "echo.alpha_01", "echo.zeta_00"]
+    assert ends[:2] == ["ended echo_00", "ended echo_01"]
+    assert ends[2:] == [f"{word} {name}" for name in workers for word in ("told", "ended")]
+
+
+def test_each_worker_has_its_own_stop_time(with_workers, worker_file, start_module):
+    made = with_workers(slow={"command": worker_file(seconds=600), "stopwaitsecs": 1})
+    assert made["inputs"]["stopwaitsecs"] == 30
+    start_module(made)
+    begun = time.monotonic()
+    Supervisor().retire(from_dict(Release, made["release"]))
+    assert 1 <= time.monotonic() - begun < 15
+
+
+def test_what_a_worker_has_started_ends_with_it(with_workers, start_module, host):
+    lasting = str(host / "lasting.py")
+    Path(lasting).write_text("import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); signal.pause()")
+    made = with_workers(parent=f"sh -c 'setsid {sys.executable} {lasting} & exec sleep 600'")
+    start_module(made)
+    assert len(processes_with(lasting)) == 1
+    Supervisor().retire(from_dict(Release, made["release"]))
+    assert processes_with(lasting) == []
+
+
+def processes_with(text):
+    """Return the pids of the processes that have this among their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if text.encode() in path.read_bytes().split(b"\0"):
+                found.append(path.parent.name)
+    return found
+
+
+DIES = "import sys, time; print('no queue at redis:6379', flush=True); time.sleep({seconds}); sys.exit(3)"
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, 1.5])
+def test_a_worker_that_dies_fails_the_gate(with_workers, worker_file, start_module, seconds):
+    dies = f'{sys.executable} -c "{DIES.format(seconds=seconds)}"'
+    made = with_workers(fine=worker_file(), mail={"command": dies, "runs_for": 4})
+    failed = start_module(made)
+    id, log = made["release"]["id"], made["release"]["workers"][1]["processes"][0]["log"]
+    assert failed["msg"].startswith(
+        f"Release {id} has not passed the gate and gets no traffic; nothing of echo was serving before. echo.mail_00 is a"
+        " worker that has to run for 4 s (runs_for) before the release gets traffic, and has ended. supervisord says"
+        " echo.mail_00 is "
+    )
+    assert f"The end of {log}:\nno queue at redis:6379" in failed["msg"]
+    assert infos(made) == {}
+    assert release.programs("echo") == []
+
+
+def test_a_worker_in_the_background_is_refused(with_workers, start_module):
+    made = with_workers(mail="sh -c 'sleep 600.25 & exit'")
+    failed = start_module(made)
+    assert "echo.mail_00 is of a command that puts itself into the background" in failed["msg"]
+    assert "(sleep 600.25)" in failed["msg"]
+    assert processes_with("600.25") == []
+
+
+def test_the_gates_of_workers_and_sockets_overlap(with_workers, worker_file, start_module):
+    code = f"import time; time.sleep(2)\nexec(open('{ECHO}/app.py').read())"
+    workers = {name: {"command": worker_file(), "numprocs": 2, "runs_for": 3} for name in ("a", "b", "c")}
+    made = with_workers(code, **workers)
+    begun = time.monotonic()
+    assert start_module(made)["changed"] is True
+    assert 3 <= time.monotonic() - begun < 6
+
+
+def test_a_worker_that_is_killed_comes_back(with_workers, worker_file, start_module, eventually):
+    made = with_workers(mail=worker_file())
+    start_module(made)
+    before = infos(made)["echo.mail_00"]["pid"]
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: infos(made)["echo.mail_00"]["pid"] not in (0, before))
+
+
+def test_a_dead_worker_of_the_live_release_is_seen_and_started_again(with_workers, worker_file, start_module):
+    made = with_workers(mail=worker_file())
+    start_module(made)
+    go_live(made)
+    assert serves(made)
+    before = {name: one["pid"] for name, one in infos(made).items()}
+    Supervisor().call("stopProcess", f"{made['release']['program']}:echo.mail_00", True)
+    assert not serves(made)
+    assert start_module(made)["changed"] is True
+    assert serves(made)
+    after = {name: one["pid"] for name, one in infos(made).items()}
+    assert [name for name in before if before[name] != after[name]] == ["echo.mail_00"]
+
+
+def test_a_live_worker_that_does_not_start_is_seen_and_told(with_workers, worker_file, start_module, host, eventually):
+    made = with_workers(mail=worker_file())
+    start_module(made)
+    go_live(made)
+    (host / "worker.py").write_text("raise SystemExit('no queue')")
+    os.kill(infos(made)["echo.mail_00"]["pid"], signal.SIGKILL)
+    eventually(lambda: infos(made)["echo.mail_00"]["statename"] == "BACKOFF")
+    assert not serves(made)
+    failed = start_module(made)
+    assert failed["msg"].startswith(
+        f"The live release {made['release']['id']} has a worker that does not run. echo.mail_00 is a worker that"
+    )
+    answers(made)
+    worker = host / "worker.py"
+    worker.write_text(WORKER % {"place": host / "said", "seconds": 0})
+    assert start_module(made)["changed"] is True
+    assert serves(made)
+
+
+def test_a_restart_comes_to_the_workers_last(with_workers, worker_file, start_module, host):
+    made = with_workers(mail={"command": worker_file(), "numprocs": 2})
+    start_module(made)
+    go_live(made)
+    before = infos(made)
+    assert start_module(made, restart=True)["changed"] is True
+    after = infos(made)
+    assert all(after[name]["pid"] != before[name]["pid"] for name in before)
+    starts = sorted(after, key=lambda name: Path(f"{made['release']['sockets']}/{name}.starts").stat().st_mtime_ns)
+    assert starts == ["echo_00", "echo_01", "echo.mail_00", "echo.mail_01"]
+
+
+def test_a_restart_stops_at_a_worker_that_does_not_come_back(with_workers, worker_file, start_module, host):
+    made = with_workers(mail={"command": worker_file(), "numprocs": 2})
+    start_module(made)
+    go_live(made)
+    before = infos(made)
+    (host / "worker.py").write_text("raise SystemExit('no queue')")
+    failed = start_module(made, restart=True)
+    assert failed["msg"].startswith(
+        f"echo.mail_00 of {made['release']['id']} does not come back after its restart; not restarted, and serving as"
+        " before: echo.mail_01. echo.mail_00 is a worker that has to run for 1 s"
+    )
+    assert infos(made)["echo.mail_01"]["pid"] == before["echo.mail_01"]["pid"]
+
+
+def test_the_status_shows_workers_without_clients(with_workers, worker_file, start_module):
+    made = with_workers(mail={"command": worker_file(), "numprocs": 2})
+    start_module(made)
+    go_live(made)
+    status = load("modules/status")
+    found = status.status("echo", Supervisor())
+    assert [one["name"] for one in found["processes"]] == ["echo_00", "echo_01"]
+    assert [(one["name"], one["state"], one["restarts"]) for one in found["workers"]] == [
+        ("echo.mail_00", "RUNNING", 0),
+        ("echo.mail_01", "RUNNING", 0),
+    ]
+    assert "connections" not in found["workers"][0]
+    titles = [line.split() for line in status.lines(found) if " restarts" in line]
+    columns = ["state", "pid", "uptime", "restarts"]
+    assert titles == [["process", *columns, "clients"], ["worker", *columns]]
+
+
+def test_a_release_with_workers_can_be_read_again(with_workers, worker_file):
+    made = with_workers(mail={"command": worker_file(), "numprocs": 2, "stopwaitsecs": 9})
+    assert release.stored("echo")[made["release"]["id"]].release.workers == from_dict(Release, made["release"]).workers
+
+
+# Data
+
+
+@pytest.mark.parametrize(
+    ("error", "hinted"),
+    [
+        ("sqlite3.OperationalError: unable to open database file", True),
+        ("sqlite3.OperationalError: attempt to write a readonly database", True),
+        ("PermissionError: [Errno 13] Permission denied: 'app.db'", True),
+        ("Error: EROFS: read-only file system, open '{path}/app/app.db'", True),
+        ("OSError: [Errno 30] Read-only file system: '{path}/app/app.db'", True),
+        ("PermissionError: [Errno 13] Permission denied: '/etc/shadow'", False),
+        ("OSError: [Errno 30] Read-only file system: '/etc/app.conf'", False),
+        ("ModuleNotFoundError: No module named 'redis'", False),
+    ],
+)
+def test_an_app_that_writes_beside_its_code_is_told_of_the_data(planned, start_module, error, hinted):
+    made = planned("raise SystemExit('')", numprocs=1, gate_timeout=GATE)
+    code = Path(made["code"]["folder"], "app.py")
+    code.write_text(f"raise SystemExit({error.format(path=made['release']['path'])!r})")
+    failed = start_module(made)
+    hint = f"\nAn app cannot write beside its code. {{data}} is a folder for that, which stays: {paths.LIB}/echo/data."
+    assert failed["msg"].endswith(hint) is hinted
+    assert ("{data}" in failed["msg"]) is hinted

@@ -87,6 +87,15 @@ def test_a_release_whose_processes_run_in_the_way_of_an_older_version(monkeypatc
     assert todo(**host, venvs=[]) == ["release", "start", "drain"]
 
 
+def test_workers_are_counted():
+    workers = {"mail": {"command": "celery", "numprocs": 2}, "tick": {"command": "tick"}}
+    steps = plan({"group": "ws-echo"}, workers=workers)
+    assert steps["todo"]["start"] == [
+        f"start 3 workers and 4 processes of {steps['release']['id']} and wait until each answers a handshake, and each worker"
+        " has run for a while"
+    ]
+
+
 def test_other_code():
     other = {"live": NEW, "releases": {NEW: stored(NEW)}, "programs": [NEW]}
     assert todo(**other) == ["release", "start", "drain"]

@@ -44,7 +44,7 @@ def deploy(host, app, tmp_path, capsys, monkeypatch):
     base = paths.app_base("echo")
     os.makedirs(f"{base}/releases")
 
-    def run(meanwhile=lambda: None, check_mode=False, diff=False):
+    def run(meanwhile=lambda: None, check_mode=False, diff=False, command="x {socket}"):
         planned = plan(
             {
                 "releases": {id: to_dict(one) for id, one in release.stored("echo").items()},
@@ -52,7 +52,7 @@ def deploy(host, app, tmp_path, capsys, monkeypatch):
             },
             src=str(app),
             user=me,
-            command="x {socket}",
+            command=command,
         )
         meanwhile()
         sent = []
@@ -110,6 +110,20 @@ def test_the_apps_user_has_a_home_of_its_own(deploy, app):
     (app / "app.py").write_text("print('bye')\n")
     assert Path(deploy()[1]["home"]) == home
     assert (home / "kept").exists()
+
+
+def test_only_an_app_that_uses_it_has_a_data_folder(deploy, app):
+    deploy()
+    data = Path(paths.data("echo"))
+    assert not data.exists()
+    release = deploy(command="x {socket} {data}")[1]
+    assert release["data"] == str(data)
+    assert stat.filemode(data.stat().st_mode) == "drwx------"
+    assert data.stat().st_uid == Path(release["home"]).stat().st_uid
+    (data / "kept").touch()
+    (app / "app.py").write_text("print('bye')\n")
+    deploy(command="x {socket} {data}")
+    assert (data / "kept").exists()
 
 
 def test_a_file_that_any_release_has_is_not_sent(deploy, app):

@@ -86,7 +86,7 @@ def told(host: str, app: str, live: Mapping[str, str] | None, found: Mapping[str
     :param live: the releases with the traffic at the look before, None for the first
     """
     for process, id, text in found["chunks"]:
-        name = process.rpartition("_")[0]
+        name = process.rpartition("_")[0].partition(".")[0]  # a worker's is APP.WORKER_00
         # Two releases have processes of the same names while one of them drains.
         drains = "" if found["live"].get(name) == id else f" ({id})"
         for line in text.replace("\r\n", "\n").removesuffix("\n").split("\n"):

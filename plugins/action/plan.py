@@ -164,6 +164,8 @@ class ActionModule(ActionBase):
                 stop_at(rules.check_paths(inputs, to_be))
                 stop_at(rules.check_run(inputs, to_be, deployed))
                 deployed = {**deployed, inputs.app: to_be.id}
+            if purpose != "restart":
+                stop_at(rules.check_data(inputs, to_be, host))
         sizes = plan.sizes_of(inputs, host)
         made = Plan(
             purpose=purpose,

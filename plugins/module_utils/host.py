@@ -74,6 +74,7 @@ class Host:
     :param venvs: paths of the app's complete virtual environments
     :param programs: ids of the releases that supervisord runs
     :param unneeded: whether the host has something of the app that no rollback needs
+    :param data_owner: user to whom the folder of the app's data belongs, empty if the host has none
     :param served: {path: digest} of what nginx serves for the app: its files, and the record of its site
     :param maintenance: when the app's maintenance began, in the host's time; empty without one
     :param proof: milliseconds of a handshake through nginx, None if it fails, or if the host itself can tell that a
@@ -108,6 +109,7 @@ class Host:
     venvs: list[str]
     programs: list[str]
     unneeded: bool
+    data_owner: str = ""
     served: dict[str, str] = field(default_factory=dict)
     maintenance: str = ""
     proof: float | None = None

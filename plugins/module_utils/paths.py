@@ -35,6 +35,11 @@ def app_data(app: str) -> str:
     return f"{LIB}/{app}"
 
 
+def data(app: str) -> str:
+    """Return the folder of an app's data, which all of its releases share."""
+    return f"{app_data(app)}/data"
+
+
 def live_link(app: str) -> str:
     """Return the link to the sockets of the release that gets the traffic."""
     return f"{app_base(app)}/live"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import sandbox, sizing
+from . import paths, sandbox, sizing
 from .host import Host
 from .inputs import Inputs
 from .probe import Probe
@@ -119,6 +119,7 @@ def placeholders(inputs: Inputs, release: Release, sizes: Sizes) -> dict[str, st
     return {
         "venv": release.venv,
         "release": release.code,
+        "data": paths.data(release.app),
         "ping_interval": str(inputs.ping_interval),
         "backlog": str(sizes.backlog),
     }
@@ -151,13 +152,15 @@ def todo(plan: Plan, files: int = 0) -> Todo:
     if plan.purpose == "maintenance":
         return Todo()
     if plan.purpose == "restart":
-        return Todo(start=[f"restart {len(release.processes)} processes of {release.id} one after the other"])
+        return Todo(start=[f"restart {_count(release)} of {release.id} one after the other"])
     live = host.live == release.id
     start, drain = [], []
     if not live:
-        start = [f"start {len(release.processes)} processes of {release.id} and wait until each answers a handshake"]
+        runs = ", and each worker has run for a while" if release.workers else ""
+        start = [f"start {_count(release)} of {release.id} and wait until each answers a handshake{runs}"]
     elif not host.serves:
-        start = [f"start those processes of the live release {release.id} again that do not answer"]
+        runs = ", and its workers that do not run" if release.workers else ""
+        start = [f"start those processes of the live release {release.id} again that do not answer{runs}"]
     if old := sorted({*host.programs, *filter(None, [host.live])} - {release.id}):
         drain.append(f"drain {', '.join(old)}")
     # With one more, the host may have one too many.
@@ -168,6 +171,12 @@ def todo(plan: Plan, files: int = 0) -> Todo:
     if plan.purpose == "rollback":
         return Todo(before_start=before_start, start=start, drain=drain)
     return Todo(host=_prepare(plan), release=_put(plan, files), before_start=before_start, start=start, drain=drain)
+
+
+def _count(release: Release) -> str:
+    """Return how many processes a release has, for people."""
+    workers = sum(worker.numprocs for worker in release.workers)
+    return (f"{workers} workers and " if workers else "") + f"{len(release.processes)} processes"
 
 
 def _prepare(plan: Plan) -> list[str]:

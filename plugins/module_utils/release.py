@@ -10,8 +10,8 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import paths
@@ -35,6 +35,8 @@ ID = "[0-9a-f]{12}"
 _LOG = re.compile(rf"-({ID})\.log[.0-9]*$")
 # nginx's shared memory for an app holds as many processes.
 MOST_PROCESSES = 512
+# Between the app's name and a worker's in Supervisor's names. Neither can have it, so no other process has such a name.
+_OF_WORKER = "."
 
 Findings = dict[str, tuple[str, str]]
 """{relative path: (kind, value)} of an app's files, see :func:`describe`."""
@@ -44,8 +46,8 @@ Findings = dict[str, tuple[str, str]]
 class Process:
     """One process.
 
-    :param socket: its Unix socket
-    :param peer: the same socket in nginx's upstream, by the live link
+    :param socket: its Unix socket, empty for a worker's
+    :param peer: the same socket in nginx's upstream, by the live link; empty for a worker's
     :param log: the file to which supervisord writes its output
     """
 
@@ -53,6 +55,36 @@ class Process:
     socket: str
     peer: str
     log: str
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Processes of a release that serve no clients, all of one command, and what they are called on a host.
+
+    :param stopwaitsecs: seconds until they are killed at a stop
+    :param runs_for: seconds that each has to run before the release gets traffic
+    :param program: their program in Supervisor, one of the release's group
+    :param process_name: Supervisor's ``process_name``
+    :param log_file: Supervisor's ``stdout_logfile``
+    """
+
+    name: str
+    numprocs: int
+    stopwaitsecs: int
+    runs_for: int
+    program: str = ""
+    process_name: str = ""
+    log_file: str = ""
+    processes: list[Process] = field(default_factory=list)
+
+    def of(self, app: str, id: str) -> Worker:
+        """Return it with its names in the release of this id."""
+        process_name = f"{app}{_OF_WORKER}{self.name}_%(process_num)02d"
+        log_file = f"{paths.LOG}/{app}/{process_name}-{id}.log"
+        numbers = [{"process_num": number} for number in range(self.numprocs)]
+        processes = [Process(process_name % number, "", "", log_file % number) for number in numbers]
+        program = f"{app}-{id}{_OF_WORKER}{self.name}"
+        return replace(self, program=program, process_name=process_name, log_file=log_file, processes=processes)
 
 
 @dataclass(frozen=True)
@@ -77,8 +109,9 @@ class Release:
     :param runtime: folder of the sockets of all releases of the app
     :param sockets: folder of its sockets
     :param home: home folder of its processes
+    :param data: folder of the app's data, which all of its releases share; empty if this one does not use it
     :param logs: folder of the logs of all releases of the app
-    :param program: its program in Supervisor
+    :param program: its program in Supervisor; with workers also the group of all of its programs
     :param program_file: the link from Supervisor's folder to the release's program.conf
     :param process_name: Supervisor's ``process_name``
     :param log_file: Supervisor's ``stdout_logfile``
@@ -113,9 +146,20 @@ class Release:
     log_file: str
     upstream: str
     processes: list[Process] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
+    data: str = ""
 
     @classmethod
-    def of(cls, app: str, id: str, user: str = "", venv: str = "", numprocs: int = 0) -> Release:
+    def of(
+        cls,
+        app: str,
+        id: str,
+        user: str = "",
+        venv: str = "",
+        numprocs: int = 0,
+        workers: Iterable[Worker] = (),
+        data: str = "",
+    ) -> Release:
         """Return the release of this id. To stop it, the app and the id are enough."""
         base, runtime, logs = paths.app_base(app), f"{paths.RUN}/{app}", f"{paths.LOG}/{app}"
         path, sockets, live_link = f"{base}/releases/{id}", f"{runtime}/{id}", paths.live_link(app)
@@ -155,7 +199,18 @@ class Release:
             log_file=log_file,
             upstream=f"websockets_{app}",
             processes=processes,
+            workers=[worker.of(app, id) for worker in workers],
+            data=data,
         )
+
+    def program_of(self, process: str) -> str:
+        """Return the program in Supervisor of one of the release's processes."""
+        return self.program + "".join(process.rpartition("_")[0].partition(_OF_WORKER)[1:])
+
+
+def is_worker(process: str) -> bool:
+    """Tell whether a process of this name in Supervisor serves no clients."""
+    return _OF_WORKER in process
 
 
 @dataclass(frozen=True)
@@ -222,6 +277,8 @@ class _Record:
     numprocs: int
     files: dict[str, str]
     revision: Revision = Revision()
+    workers: list[Worker] = field(default_factory=list)
+    data: str = ""
 
 
 def digest(value: Any) -> str:
@@ -234,7 +291,7 @@ _OF_PROCESSES = (
     *("command", "environment", "secrets", "user", "stopwaitsecs", "ping_interval", "drain_rate", "max_connections"),
 )
 # The same, of inputs that are younger than releases on hosts: they count if they are set.
-_OF_PROCESSES_IF_SET = ("before_start", "workers")
+_OF_PROCESSES_IF_SET = ("before_start",)
 
 
 def derive(inputs: Inputs, numprocs: int, found: Findings, requirements: str, python: str, process: Any) -> Release:
@@ -249,8 +306,30 @@ def derive(inputs: Inputs, numprocs: int, found: Findings, requirements: str, py
     venv = digest([requirements, inputs.python, python, inputs.pip_args])
     further = {name: getattr(inputs, name) for name in _OF_PROCESSES}
     further |= {name: value for name in _OF_PROCESSES_IF_SET if (value := getattr(inputs, name))}
+    if workers := workers_of(inputs):
+        # Not how long each has to run at the gate: it changes no process.
+        further["workers"] = [
+            [one.name, inputs.workers[one.name]["command"], one.numprocs, one.stopwaitsecs] for one in workers
+        ]
     id = digest([found, venv, process, {**further, "numprocs": numprocs}])
-    return Release.of(inputs.app, id, inputs.user, f"{paths.app_base(inputs.app)}/venvs/{venv}", numprocs)
+    venv_path = f"{paths.app_base(inputs.app)}/venvs/{venv}"
+    data = paths.data(inputs.app) if uses_data(inputs) else ""
+    return Release.of(inputs.app, id, inputs.user, venv_path, numprocs, workers, data)
+
+
+def workers_of(inputs: Inputs) -> list[Worker]:
+    """Return the workers that the inputs describe, sorted by name."""
+    usual = {"numprocs": 1, "stopwaitsecs": inputs.stopwaitsecs, "runs_for": 5}
+    return [
+        Worker(name, **{key: given.get(key, value) for key, value in usual.items()})
+        for name, given in sorted(inputs.workers.items())
+    ]
+
+
+def uses_data(inputs: Inputs) -> bool:
+    """Tell whether any input has the placeholder of the app's data."""
+    commands = [inputs.command, inputs.before_start, *(worker["command"] for worker in inputs.workers.values())]
+    return any("{data}" in str(text) for text in (*commands, *inputs.environment.values(), *inputs.secrets.values()))
 
 
 def choose(derived: Sequence[Release], live: str, there: Container[str], venvs: Container[str]) -> Release:
@@ -351,13 +430,14 @@ def _stored(app: str, id: str) -> Stored | None:
         record = from_dict(_Record, load(f"{path}/release.json"))
     except (OSError, ValueError, TypeError):
         return None
-    if record.id != id or not 1 <= record.numprocs <= MOST_PROCESSES:
+    numbers = [record.numprocs, *(worker.numprocs for worker in record.workers)]
+    if record.id != id or not all(1 <= number <= MOST_PROCESSES for number in numbers):
         return None
     previous, since = None, 0.0
     with contextlib.suppress(OSError), open(f"{path}/{_PREVIOUS}", encoding="utf-8", errors="replace") as file:
         text, since = file.read().strip(), os.fstat(file.fileno()).st_mtime
         previous = text if re.fullmatch(ID, text) else ""
-    release = Release.of(app, id, record.user, record.venv, record.numprocs)
+    release = Release.of(app, id, record.user, record.venv, record.numprocs, record.workers, record.data)
     before_start, prepared = map(os.path.exists, (release.before_start_script, f"{path}/{_PREPARED}"))
     return Stored(release, record.files, previous, since, record.revision, before_start, prepared)
 

@@ -31,7 +31,7 @@ from .site import (
     tls_mode,
 )
 
-PLACEHOLDERS = ("socket", "venv", "release", "ping_interval", "backlog")
+PLACEHOLDERS = ("socket", "venv", "release", "data", "ping_interval", "backlog")
 # Unix socket paths: sun_path is 108 bytes with its terminating zero (unix(7)).
 SOCKET_PATH_MAX = 107
 
@@ -97,8 +97,18 @@ OF_THE_LIBRARY = (
 OF_A_ROLLBACK = (
     *("gate_timeout", "drain_timeout", "drain_interval", "keep_releases", "rollback_to", "before_start_at_rollback"),
 )
+# {key of a worker: (its smallest value, its largest value)}
+_OF_WORKER = {
+    "numprocs": (1, MOST_PROCESSES),
+    "stopwaitsecs": RANGES["stopwaitsecs"],
+    "runs_for": RANGES["gate_timeout"],
+}
+_WORKER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 # {type in the argument specs: what to write}
 _TYPES = {"int": "a whole number", "bool": "true or false", "str": "a string", "list": "a list", "dict": "a mapping"}
+
+
+_OWN_VALUE = object()
 
 
 class _Problems(list[str]):
@@ -108,8 +118,8 @@ class _Problems(list[str]):
         super().__init__()
         self._inputs = inputs
 
-    def add(self, name: str, remedy: str, value: object = None) -> None:
-        self.append(problem(PREFIX + name, getattr(self._inputs, name) if value is None else value, remedy))
+    def add(self, name: str, remedy: str, value: object = _OWN_VALUE) -> None:
+        self.append(problem(PREFIX + name, getattr(self._inputs, name) if value is _OWN_VALUE else value, remedy))
 
 
 def wrong_type(variable: str, value: object, type: str, elements: str = "") -> str:
@@ -158,6 +168,7 @@ def check(inputs: Inputs, code: bool = True) -> list[str]:
     if code:
         _check_code(inputs, problems)
     _check_command(inputs, problems)
+    _check_workers(inputs, problems)
     _check_environment(inputs, problems, "environment")
     _check_environment(inputs, problems, "secrets")
     _check_gate(inputs, problems)
@@ -279,6 +290,38 @@ def _check_shell(name: str, command: str, program: str, problems: _Problems) -> 
             " (with exec before the last program), or quotes around what is a plain argument.",
             command,
         )
+
+
+def _check_workers(inputs: Inputs, problems: _Problems) -> None:
+    known = ("command", *_OF_WORKER)
+    for name, worker in inputs.workers.items():
+        if not isinstance(name, str) or not _WORKER_NAME.fullmatch(name):
+            remedy = "name a worker by at most 32 lower-case letters, digits and _, starting with a letter."
+            problems.add("workers", remedy, name)
+            continue
+        if not isinstance(worker, Mapping):
+            problems.add(f"workers.{name}", f"use a mapping of {', '.join(known)}.", worker)
+            continue
+        for key in worker:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)
+                hint = f"did you mean {near[0]}?" if near else f"it can have {', '.join(known)}."
+                problems.append(f"{PREFIX}workers.{name}.{key} is not an input of a worker: {hint}")
+        _check_worker(f"workers.{name}", worker, problems)
+
+
+def _check_worker(name: str, worker: Mapping[str, Any], problems: _Problems) -> None:
+    command = worker.get("command", "")
+    if not isinstance(command, str):
+        problems.add(f"{name}.command", "use a string.", command)
+    elif "{socket}" in command:
+        problems.add(f"{name}.command", "a worker serves no clients and has no socket; leave {socket} out.", command)
+    else:
+        _check_line(f"{name}.command", command, PLACEHOLDERS[1:], problems)
+    for key, (low, high) in _OF_WORKER.items():
+        number = worker.get(key, low)
+        if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
+            problems.add(f"{name}.{key}", f"use a whole number of {low} to {high}.", number)
 
 
 def _check_environment(inputs: Inputs, problems: _Problems, variable: str) -> None:
@@ -477,12 +520,31 @@ def check_source(inputs: Inputs, files: Collection[str]) -> list[str]:
     problems = _Problems(inputs)
     if not files:
         problems.add("repo" if inputs.repo else "src", "it has no files for a release; name the folder of the app.")
-    for word in shlex.split(inputs.command):
-        # A word with a space in it is a line for a shell: sh -c 'exec python app.py'.
-        if re.fullmatch(r"[^/{-]\S*\.py", word) and word not in files:
-            there = ", ".join(sorted(files)[:5])
-            remedy = f"there is no {word} in the app's folder ({inputs.src or '.'}), which has {there}."
-            problems.add("command", remedy)
+    workers = {f"workers.{name}.command": worker["command"] for name, worker in inputs.workers.items()}
+    for name, command in {"command": inputs.command, **workers}.items():
+        for word in shlex.split(command):
+            # A word with a space in it is a line for a shell: sh -c 'exec python app.py'.
+            if re.fullmatch(r"[^/{-]\S*\.py", word) and word not in files:
+                there = ", ".join(sorted(files)[:5])
+                remedy = f"there is no {word} in the app's folder ({inputs.src or '.'}), which has {there}."
+                problems.add(name, remedy, command)
+    return problems
+
+
+def check_data(inputs: Inputs, release: Release, host: Host) -> list[str]:
+    """Return a message if a release could not use the app's data, because it is another user's."""
+    if not release.data:
+        return []
+    problems = _Problems(inputs)
+    if release.user == "data":
+        problems.add("user", "the user's home would be the folder of {data}; use another user.", release.user)
+    elif host.data_owner not in ("", release.user):
+        remedy = (
+            f"{release.data}, which is {{data}}, belongs to {host.data_owner}, and only that user may use it. Keep the user, or"
+            f" give its files to {release.user} on the host: chown -R {release.user} {release.data}. From then on the"
+            " release that is live cannot use them, until this one is."
+        )
+        problems.add("user", remedy, release.user)
     return problems
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import paths, processes
 from .processes import Process
-from .release import Release
+from .release import Release, is_worker
 
 # States in which supervisord does not start a process by itself (supervisor/states.py).
 DOWN = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
@@ -31,10 +31,10 @@ class SupervisorError(Exception):
     """supervisord has refused a call or does not answer; the message says which."""
 
 
-def _settings(release: Release) -> configparser.SectionProxy:
-    """Return the options of a release's program, none if its file is gone."""
+def _settings(release: Release, name: str) -> configparser.SectionProxy:
+    """Return the options of the program of one of a release's processes, none if its file is gone."""
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(";",))
-    section = f"program:{release.program}"
+    section = f"program:{release.program_of(name)}"
     parser.read_dict({section: {}})
     parser.read(release.program_file, encoding="utf-8")
     return parser[section]
@@ -73,7 +73,7 @@ class Supervisor:
             ) from None
 
     def processes(self, program: str) -> dict[str, dict[str, Any]]:
-        """Return {name: what ``getProcessInfo`` says} of the program's processes, empty if it is unknown."""
+        """Return {name: what ``getProcessInfo`` says} of the processes of a program or group, empty if it is unknown."""
         return {process["name"]: process for process in self.call("getAllProcessInfo") if process["group"] == program}
 
     def add(self, program: str) -> None:
@@ -91,7 +91,7 @@ class Supervisor:
 
         :raises TimeoutError: if a process does not end
         """
-        begun, settings = time.monotonic(), _settings(release)
+        begun, settings = time.monotonic(), _settings(release, name)
         process = self.processes(release.program)[name]
         known, told = processes.running(process["pid"]), set[Process]()
         known = processes.of(release.program, name, known)
@@ -104,13 +104,16 @@ class Supervisor:
     def retire(self, release: Release, interval: float = 0) -> None:
         """Stop a release's processes one after the other, and remove its program and its sockets.
 
-        :param interval: the least number of seconds from one stop to the next
+        Its workers come last: the others may have given them work until then.
+
+        :param interval: the least number of seconds from the stop of one process with clients to the next
         :raises TimeoutError: if a process does not end
         """
         program = release.program
         next_stop = time.monotonic()
-        for name, process in sorted(self.processes(program).items()):
-            if process["statename"] not in DOWN:
+        there = self.processes(program)
+        for name in sorted(there, key=lambda name: (is_worker(name), name)):
+            if there[name]["statename"] not in DOWN and not is_worker(name):
                 time.sleep(max(0, next_stop - time.monotonic()))
                 next_stop = time.monotonic() + interval
             self.stop(release, name)
@@ -118,7 +121,7 @@ class Supervisor:
             self.call("removeProcessGroup", program)
         # What supervisord does not know: it was killed, or what it has started has cleared its environment.
         known = set[Process]().union(*map(processes.listener, glob.glob(f"{glob.escape(release.sockets)}/*.sock")))
-        deadline = time.monotonic() + _settings(release).getint("stopwaitsecs", _STOPWAITSECS)
+        deadline = time.monotonic() + _settings(release, "").getint("stopwaitsecs", _STOPWAITSECS)
         processes.end(program, "", known, (), deadline)
         if os.path.lexists(release.program_file):
             os.unlink(release.program_file)

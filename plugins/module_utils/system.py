@@ -128,6 +128,18 @@ def account(user: str) -> tuple[str, str]:
         return "", ""
 
 
+def owner(path: str) -> str:
+    """Return the user to whom a file belongs: the name, or the number if no user has it; empty if there is no file."""
+    try:
+        user = os.stat(path).st_uid
+    except OSError:
+        return ""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
 def no_new_privileges(pid: str) -> bool:
     """Tell whether a process can get no new privileges, as in the role's sandboxes; False if there is no such process."""
     try:

@@ -54,7 +54,7 @@ class Tail:
             if not match or self.given["app"] not in ("", match[1]):
                 continue
             app, id = match[1], match[2]
-            for log in glob.glob(f"{glob.escape(self.given['log'])}/{app}/{app}_[0-9]*-{id}.log"):
+            for log in glob.glob(f"{glob.escape(self.given['log'])}/{app}/{app}[._]*-{id}.log"):
                 found[log] = (os.path.basename(log)[: -len(f"-{id}.log")], id)
         return found
 

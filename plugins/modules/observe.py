@@ -177,16 +177,18 @@ def validity(needed: Certificate | None) -> Validity:
 
 
 def serves(live: Release, minfds: int, probe: Probe, headers: dict[str, Any]) -> bool:
-    """Tell whether all processes of the live release run, have enough file descriptors, and answer.
+    """Tell whether all processes of the live release run, have enough file descriptors, and answer, and its workers run.
 
     :param minfds: number of file descriptors that a process needs
     """
     try:
         supervisor = Supervisor()
         processes = supervisor.processes(live.program)
+        workers = [process.name for worker in live.workers for process in worker.processes]
         return (
             bool(processes)
             and not any(process["statename"] in DOWN for process in processes.values())
+            and all(name in processes and processes[name]["statename"] == "RUNNING" for name in workers)
             and not supervisor.lacks_descriptors(minfds)
             and not any(handshake.fault(process.socket, probe, headers) for process in live.processes)
         )
@@ -261,6 +263,7 @@ def observe(given: dict[str, Any]) -> Host:
         releases=stored,
         venvs=releases.venvs(app),
         programs=releases.programs(app),
+        data_owner=system.owner(paths.data(app)),
         unneeded=bool(releases.unneeded(app, given["keep_releases"])[1]),
         served=recorded.digests((site.http_file, site.file, paths.next_file(app), paths.site_record(app))),
         maintenance=recorded.maintenance(app),

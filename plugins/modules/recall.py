@@ -94,7 +94,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import lock, paths, recorded
+from ..module_utils import lock, paths, recorded, system
 from ..module_utils import release as releases
 from ..module_utils.record import from_dict, readable, to_dict
 from ..module_utils.run import Run
@@ -110,6 +110,7 @@ def recall(app: str) -> dict[str, Any]:
         f"{paths.LOG}/{app}",
         paths.tmpfiles(app),
         paths.site_file(app),
+        paths.data(app),
     )
     if "gate_headers" in inputs:
         inputs["gate_headers"] = dict.fromkeys(inputs["gate_headers"], "")
@@ -117,7 +118,7 @@ def recall(app: str) -> dict[str, Any]:
         "apps": releases.apps(),
         "there": any(map(os.path.lexists, places)),
         "inputs": inputs,
-        "user": live.release.user if live else "",
+        "user": live.release.user if live else system.owner(paths.data(app)),
         "names": readable(sorted({name.lower() for server in (site.servers if site else []) for name in server.names})),
     }
 

@@ -182,7 +182,8 @@ def build(module: AnsibleModule, release: Release) -> list[str]:
             "revision": module.params["code"]["revision"],
         }
         user = pwd.getpwnam(release.user)
-        make_home(release.home, user)
+        for folder in filter(None, (release.home, release.data)):
+            make_home(folder, user)
         put(partial, "release.json", json.dumps(record, indent=1, sort_keys=True), 0o644)
         put(partial, "program.conf", module.params["program"], 0o644)
         scripts = {
@@ -247,7 +248,7 @@ def put(folder: str, name: str, text: str, mode: int, group: int = 0) -> None:
 
 
 def make_home(path: str, user: pwd.struct_passwd) -> None:
-    """Make the home folder of the app's user, which nobody else may enter."""
+    """Make a folder of the app's user, its home or its data, which nobody else may enter."""
     os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)

@@ -10,10 +10,11 @@ short_description: Start a release beside what runs, and wait until each of its 
 version_added: 1.0.0
 description:
   - This module adds the release's Supervisor program by name, and asks each of its sockets for a WebSocket handshake.
-  - If a process of a new release does not answer, the module removes the program again and fails.
-  - If a process of the live release does not answer, the module restarts that process.
+  - Each of its workers, which have no socket, has to run for a number of seconds meanwhile.
+  - If a process of a new release does not answer or run, the module removes the program again and fails.
+  - If a process of the live release does not answer or run, the module restarts that process.
   - With O(restart) it restarts all processes of the live release one after the other, each as soon as the one before it
-    answers. If a process does not, the module stops there, and the others go on serving.
+    answers, and after them its workers. If a process does not, the module stops there, and the others go on serving.
   - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
 author: The authors of this repository (!UNKNOWN)
 extends_documentation_fragment:
@@ -69,19 +70,26 @@ RETURN = r"""
 
 import dataclasses
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import handshake, lock, processes, recorded
+from ..module_utils import handshake, lock, paths, processes, recorded
 from ..module_utils import release as releases
 from ..module_utils.probe import Probe
 from ..module_utils.record import from_dict
-from ..module_utils.release import Process, Release
+from ..module_utils.release import Process, Release, Worker, is_worker
 from ..module_utils.run import Run
 from ..module_utils.supervisor import DOWN, FAILED, Supervisor, SupervisorError
+
+# Seconds in which supervisord starts a process of a program that it has got.
+_SPAWNED = 5
+# SQLite's words name no path.
+_UNWRITABLE = re.compile("unable to open database file|attempt to write a readonly database")
+_DENIED = re.compile("(?i)read-only file system|permission denied")
 
 
 def start(supervisor: Supervisor, release: Release) -> bool:
@@ -98,11 +106,14 @@ def start(supervisor: Supervisor, release: Release) -> bool:
 
 
 def gate(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapping[str, object]) -> None:
-    """Wait until every process answers a handshake.
+    """Wait until every process answers a handshake, and every worker has run for its seconds.
 
     :raises GateError: as soon as a process has failed, gives the same definite answer for a tenth of ``probe.timeout``, or
-        ``probe.timeout`` is over
+        ``probe.timeout`` is over; or as soon as a worker has ended
     """
+    watches = [
+        Watch(supervisor, release, worker, process) for worker in release.workers for process in worker.processes
+    ]
     deadline = time.monotonic() + probe.timeout
     begun = {name: process["pid"] for name, process in supervisor.processes(release.program).items()}
     for process in release.processes:
@@ -117,12 +128,46 @@ def gate(supervisor: Supervisor, release: Release, probe: Probe, headers: Mappin
             if state["statename"] in FAILED or settled or now > deadline:
                 see_foreground(supervisor, release, process, begun[process.name], now, answers=False)
                 raise GateError(process, error, state)
+            for watch in watches:
+                watch.look()
             time.sleep(pause)
             pause = min(2 * pause, 1)  # otherwise the gate's tries would fill the log
     # A parent that leaves the server in the background often waits until the server is ready.
     deadline = time.monotonic() + 1
     for process in release.processes:
         see_foreground(supervisor, release, process, begun[process.name], deadline, answers=True)
+    while not all([watch.look() for watch in watches]):
+        time.sleep(0.1)
+
+
+class Watch:
+    """The gate of one process of a worker: it has to stay the same process for the worker's seconds."""
+
+    def __init__(self, supervisor: Supervisor, release: Release, worker: Worker, process: Process) -> None:
+        self.supervisor, self.release, self.process = supervisor, release, process
+        self.seconds = worker.runs_for
+        self.begun = time.monotonic()
+        self.pid, self.passed = 0, False
+
+    def look(self) -> bool:
+        """Return whether the process has run for its seconds.
+
+        :raises GateError: if it has ended, does not start, or has put itself into the background
+        """
+        if self.passed:
+            return True
+        state, now = self.supervisor.processes(self.release.program)[self.process.name], time.monotonic()
+        if state["pid"] and not self.pid:
+            # The live release's may run for long. supervisord counts whole seconds.
+            self.pid, self.begun = state["pid"], now - max(0, state["now"] - state["start"] - 1)
+        ran = now - self.begun
+        if state["statename"] in FAILED or state["pid"] != self.pid or (not self.pid and ran > _SPAWNED):
+            see_foreground(self.supervisor, self.release, self.process, self.pid, now, answers=False)
+            raise WorkerError(self.process, self.seconds, state)
+        if state["statename"] == "RUNNING" and ran >= self.seconds:
+            see_foreground(self.supervisor, self.release, self.process, self.pid, now, answers=True)
+            self.passed = True
+        return self.passed
 
 
 def see_foreground(
@@ -170,12 +215,14 @@ def see_foreground(
 
 
 def repair(supervisor: Supervisor, release: Release, probe: Probe, headers: Mapping[str, object]) -> bool:
-    """Restart the processes of a running release that do not answer; return whether there were any.
+    """Restart the processes of a running release that do not answer or run; return whether there were any.
 
     A process that works and expects another question stays: its clients do not deserve a restart.
     """
     faults = {process.name: handshake.fault(process.socket, probe, headers) for process in release.processes}
     broken = [name for name, error in faults.items() if error and not error.wrong_question]
+    there = supervisor.processes(release.program)
+    broken += [name for name in there if is_worker(name) and there[name]["statename"] in FAILED]
     for name in broken:
         supervisor.restart(release, name)
     return bool(broken)
@@ -186,22 +233,29 @@ def restart(
 ) -> None:
     """Restart the processes of the live release one after the other, so that the others serve meanwhile.
 
-    Those that do not answer come first: after them, no restart leaves nginx without a process that answers.
+    Those that do not answer come first: after them, no restart leaves nginx without a process that answers. Workers come
+    last.
 
-    :raises RestartError: if a process does not answer after its restart
+    :raises RestartError: if a process does not answer or run after its restart
     """
     if start(supervisor, release):  # what was down is new by now
         gate(supervisor, release, probe, headers)
     silent = {process.name for process in release.processes if handshake.fault(process.socket, probe, headers)}
-    waiting = sorted(release.processes, key=lambda process: process.name not in silent)
+    web = sorted(release.processes, key=lambda process: process.name not in silent)
+    alone = [dataclasses.replace(release, processes=[process], workers=[]) for process in web]
+    for worker in release.workers:
+        one = [dataclasses.replace(worker, processes=[process]) for process in worker.processes]
+        alone += [dataclasses.replace(release, processes=[], workers=[each]) for each in one]
+    waiting = [*web, *(process for worker in release.workers for process in worker.processes)]
     next_stop = time.monotonic()
-    while waiting:
+    for part in alone:
         process = waiting.pop(0)
-        time.sleep(max(0, next_stop - time.monotonic()))
+        if part.processes:
+            time.sleep(max(0, next_stop - time.monotonic()))
         next_stop = time.monotonic() + interval
         supervisor.restart(release, process.name)
         try:
-            gate(supervisor, dataclasses.replace(release, processes=[process]), probe, headers)
+            gate(supervisor, part, probe, headers)
         except GateError as error:
             raise RestartError(release, process, waiting, error) from None
 
@@ -227,9 +281,17 @@ class GateError(Exception):
             why += f". {process.name}'s own process has ended without an error: if its command puts itself into the"
             why += f" background, {_FOREGROUND}"
         super().__init__(
-            f"{process.socket} {error}. supervisord says {process.name} is {state['statename']}"
+            f"{process.socket or process.name} {error}. supervisord says {process.name} is {state['statename']}"
             f"{f': {why}' if why else ''}.\n{last_lines(process.log)}"
         )
+
+
+class WorkerError(GateError):
+    """A worker has not stayed the same process for its seconds."""
+
+    def __init__(self, process: Process, seconds: int, state: Mapping[str, Any]) -> None:
+        words = f"is a worker that has to run for {seconds} s (runs_for) before the release gets traffic, and has ended"
+        super().__init__(process, words, state)
 
 
 class EndedError(GateError):
@@ -253,6 +315,17 @@ class BackgroundError(GateError):
             f" {_FOREGROUND.capitalize()}"
         )
         super().__init__(process, words, state)
+
+
+def hint(release: Release, message: str) -> str:
+    """Return a line about the app's data if a message has an error of an app that writes beside its code, else nothing."""
+    for line in message.splitlines():
+        # A path that is not absolute is in the release: its code is the processes' folder.
+        inside = release.path in line or not re.search(r"(?<![\w./])/\w", line)
+        if _UNWRITABLE.search(line) or (_DENIED.search(line) and inside):
+            place = paths.data(release.app)
+            return f"\nAn app cannot write beside its code. {{data}} is a folder for that, which stays: {place}."
+    return ""
 
 
 def last_lines(path: str, lines: int = 15) -> str:
@@ -303,10 +376,11 @@ def start_and_gate(module: AnsibleModule, release: Release, probe: Probe, header
             started = repair(supervisor, release, probe, headers)
         gate(supervisor, release, probe, headers)
     except RestartError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=f"{error}{hint(release, str(error))}")
     except (SupervisorError, GateError, OSError) as error:
         if live:
-            module.fail_json(msg=f"The live release {release.id} does not answer. {error}")
+            fails = "has a worker that does not run" if isinstance(error, WorkerError) else "does not answer"
+            module.fail_json(msg=f"The live release {release.id} {fails}. {error}{hint(release, str(error))}")
         try:
             supervisor.retire(release)
             releases.discard(release)
@@ -314,7 +388,7 @@ def start_and_gate(module: AnsibleModule, release: Release, probe: Probe, header
             module.warn(f"{release.program} could not be removed: {second}")
         module.fail_json(
             msg=f"Release {release.id} has not passed the gate and gets no traffic; {releases.still_serves(release.app)}."
-            f" {error}"
+            f" {error}{hint(release, str(error))}"
         )
     module.exit_json(changed=changed or started)
 

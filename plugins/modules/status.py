@@ -73,8 +73,14 @@ apps:
       type: list
       elements: dict
       sample: [{name: echo_00, state: RUNNING, pid: 4711, uptime: 3600, restarts: 0, connections: 12}]
+    workers:
+      description: Its workers, which have no clients.
+      type: list
+      elements: dict
+      sample: [{name: echo.mail_00, state: RUNNING, pid: 4720, uptime: 3600, restarts: 0}]
     draining:
-      description: Releases without new traffic whose processes still run, each with its C(release) and C(processes).
+      description:
+        - Releases without new traffic whose processes still run, each with its C(release), C(processes) and C(workers).
       type: list
       elements: dict
       sample: []
@@ -112,7 +118,7 @@ from ..module_utils import nginx, paths, recorded, tls, unix
 from ..module_utils import release as releases
 from ..module_utils.inputs import problem
 from ..module_utils.record import from_dict, readable, to_dict
-from ..module_utils.release import Release, Revision, Stored
+from ..module_utils.release import Release, Revision, Stored, is_worker
 from ..module_utils.supervisor import Supervisor, SupervisorError
 
 
@@ -127,9 +133,9 @@ def status(app: str, supervisor: Supervisor) -> dict[str, Any]:
         "revision": revision(stored, live),
         "since": stamp(been_live[live]) if live in been_live else "",
         "maintenance": recorded.maintenance(app),
-        "processes": processes(Release.of(app, live), supervisor) if live else [],
+        **(processes(Release.of(app, live), supervisor) if live else {"processes": [], "workers": []}),
         "draining": [
-            {"release": id, "revision": revision(stored, id), "processes": processes(Release.of(app, id), supervisor)}
+            {"release": id, "revision": revision(stored, id), **processes(Release.of(app, id), supervisor)}
             for id in releases.programs(app)
             if id != live
         ],
@@ -166,20 +172,22 @@ def certificate(app: str) -> dict[str, str]:
     return {"path": path, "until": stamp(found.until), "problem": problem}
 
 
-def processes(release: Release, supervisor: Supervisor) -> list[dict[str, Any]]:
-    """Return the processes of a release, sorted by name; ``uptime`` is in seconds."""
+def processes(release: Release, supervisor: Supervisor) -> dict[str, list[dict[str, Any]]]:
+    """Return the ``processes`` and the ``workers`` of a release, sorted by name; ``uptime`` is in seconds."""
     connections = unix.connections(release.sockets)
-    return [
+    found = [
         {
             "name": name,
             "state": process["statename"],
             "pid": process["pid"],
             "uptime": process["now"] - process["start"] if process["statename"] == "RUNNING" else 0,
             "restarts": max(0, starts(paths.starts(release.sockets, name)) - 1),
-            "connections": connections.get(paths.socket(release.sockets, name), 0),
+            **({} if is_worker(name) else {"connections": connections.get(paths.socket(release.sockets, name), 0)}),
         }
         for name, process in sorted(supervisor.processes(release.program).items())
     ]
+    kinds = {"processes": False, "workers": True}
+    return {kind: [one for one in found if is_worker(one["name"]) == workers] for kind, workers in kinds.items()}
 
 
 def starts(path: str) -> int:
@@ -202,10 +210,10 @@ def lines(app: Mapping[str, Any]) -> Iterator[str]:
     yield f"{app['app']}: {live} live since {app['since']}" if app["live"] else f"{app['app']}: not live"
     if app["maintenance"]:
         yield f"  MAINTENANCE since {app['maintenance']}: new clients get 503"
-    yield from table(app["processes"])
+    yield from table(app)
     for old in app["draining"]:
         yield f"  draining: {called(old['release'], old['revision'])}"
-        yield from table(old["processes"])
+        yield from table(old)
     if app["certificate"]:
         until = f"ends {app['certificate']['until']}" if app["certificate"]["until"] else "cannot be used"
         yield f"  certificate {app['certificate']['path']} {until}"
@@ -215,14 +223,16 @@ def lines(app: Mapping[str, Any]) -> Iterator[str]:
         yield f"  can go back to {called(old['release'], old['revision'])}, of {old['since']}"
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield processes as the lines of a table, none if there are no processes."""
-    form = "  {:<12} {:<8} {:>7} {:>10} {:>8} {:>7}"
-    if rows:
-        yield form.format("process", "state", "pid", "uptime", "restarts", "clients")
-    for row in rows:
-        up = uptime(row["uptime"])
-        yield form.format(row["name"], row["state"], row["pid"], up, row["restarts"], row["connections"])
+def table(release: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a release's processes and workers as the lines of two tables; one that would be empty has no lines."""
+    form = "  {:<12} {:<8} {:>7} {:>10} {:>8}"
+    for kind, title in {"processes": "process", "workers": "worker"}.items():
+        if release[kind]:
+            clients = " clients" if kind == "processes" else ""
+            yield form.format(title, "state", "pid", "uptime", "restarts") + clients
+        for row in release[kind]:
+            clients = f" {row['connections']:>7}" if kind == "processes" else ""
+            yield form.format(row["name"], row["state"], row["pid"], uptime(row["uptime"]), row["restarts"]) + clients
 
 
 def old_workers(workers: Sequence[Mapping[str, int]]) -> Iterator[str]:
