@@ -299,9 +299,9 @@ REFUSED = {
     "command before the start with a socket": (
         {"before_start": "app migrate {socket} {x}"},
         "websockets_before_start is 'app migrate {socket} {x}': {socket} is not a placeholder; use {venv}, {release},"
-        " {ping_interval}, {backlog}.",
+        " {data}, {ping_interval}, {backlog}.",
         "websockets_before_start is 'app migrate {socket} {x}': {x} is not a placeholder; use {venv}, {release},"
-        " {ping_interval}, {backlog}.",
+        " {data}, {ping_interval}, {backlog}.",
     ),
     "command before the start with an open quote": (
         {"before_start": "app 'x"},

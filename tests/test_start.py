@@ -715,7 +715,7 @@ def test_the_gates_of_workers_and_sockets_overlap(with_workers, worker_file, sta
     made = with_workers(code, **workers)
     begun = time.monotonic()
     assert start_module(made)["changed"] is True
-    assert 3 <= time.monotonic() - begun < 6
+    assert 3 <= time.monotonic() - begun < 12, "not 18 s for six processes one after the other"
 
 
 def test_a_worker_that_is_killed_comes_back(with_workers, worker_file, start_module, eventually):
