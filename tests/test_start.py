@@ -682,6 +682,25 @@ def processes_with(text):
     return found
 
 
+def test_a_worker_decides_when_what_it_has_started_ends(with_workers, start_module, host):
+    """celery's master lets its children finish their tasks; a SIGTERM of their own would end these."""
+    (host / "master.py").write_text(f"""
+import os, signal, sys, time
+def say(word): print(word, file=open({str(host / "said")!r}, "a"))
+child = os.fork()
+def end(*_):
+    if child: time.sleep(0.5)
+    say("master ended" if child else "child told")
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+while True: signal.pause()
+""")
+    made = with_workers(mail=f"{sys.executable} {host}/master.py")
+    start_module(made)
+    Supervisor().retire(from_dict(Release, made["release"]))
+    assert said(host) == ["master ended", "child told"]
+
+
 DIES = "import sys, time; print('no queue at redis:6379', flush=True); time.sleep({seconds}); sys.exit(3)"
 
 
@@ -702,10 +721,11 @@ def test_a_worker_that_dies_fails_the_gate(with_workers, worker_file, start_modu
 
 
 def test_a_worker_in_the_background_is_refused(with_workers, start_module):
-    made = with_workers(mail="sh -c 'sleep 600.25 & exit'")
+    # It outlives the next start too, which ends what it can.
+    made = with_workers(mail="""sh -c 'sh -c "trap : TERM; while :; do sleep 600.25; done" & exit'""")
     failed = start_module(made)
     assert "echo.mail_00 is of a command that puts itself into the background" in failed["msg"]
-    assert "(sleep 600.25)" in failed["msg"]
+    assert "sleep 600.25" in failed["msg"]
     assert processes_with("600.25") == []
 
 
