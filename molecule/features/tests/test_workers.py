@@ -105,7 +105,7 @@ def test_the_next_deploy_starts_new_ones_and_stops_the_old_ones_last(deploy, hos
     assert sorted(echo.pids()) == [*NAMES, *echo.processes]
     assert stopped(host) == [*echo.processes, *NAMES]
     # The one that does not end is killed after its own time, not the default of 30 s, and what it has started too.
-    assert 4 < done.ended - done.start_of("Drain the old release") < 20
+    assert 4 < done.ended - done.start_of("Drain the releases") < 20
     assert len(host.check_output("pgrep -f '^sh -c trap.*0[.]31'").splitlines()) == 1
 
 
