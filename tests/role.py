@@ -110,10 +110,11 @@ def plan(
     :param examine: whether nginx has to read its new files, as before a release is built
     :param commands: list that gets the commands of a shell for the host
     :param me: name of the host in the inventory
-    :param hosts: those of the play
+    :param hosts: those of the play, or {host: its own variables}
     """
     # A value is a template only if a test marks it as one (trust_as_template), as Ansible does for YAML.
-    names = {"inventory_hostname": me, "ansible_play_hosts_all": list(hosts)}
+    hostvars = dict(hosts) if isinstance(hosts, dict) else {host: {} for host in hosts}
+    names = {"inventory_hostname": me, "ansible_play_hosts_all": list(hosts), "hostvars": hostvars}
     variables = {**task_vars(**inputs), **read("vars/main.yml"), **names}
     action = load("action/plan").ActionModule(
         task=SimpleNamespace(args={}, async_val=0, check_mode=False, _uuid=str(uuid.uuid4())),

@@ -64,6 +64,20 @@ def test_on_one_host_it_runs_on_the_first_one_and_the_others_rely_on_that():
     assert due(on_host(), before_start_on="one", me="ws2") == (False, "")
 
 
+@pytest.mark.parametrize(
+    ("first", "relies_on"),
+    [
+        ({"websockets_app": "echo"}, "ws1"),
+        ({"websockets_apps": {"echo": {}, "feed": {}}}, "ws1"),
+        ({"websockets_app": "feed"}, ""),
+        ({"websockets_app": "echo", "websockets_apps": {"feed": {}}}, ""),
+    ],
+)
+def test_the_first_host_is_one_that_has_the_app(first, relies_on):
+    hosts = {"ws1": first, "ws2": {"websockets_app": "echo"}}
+    assert due(hosts=hosts, me="ws2", before_start_on="one") == (not relies_on, relies_on)
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_rollback_runs_that_of_its_release_only_if_asked(there):
     host = on_host(live=False, previous="", prepared=True, before_start=there)

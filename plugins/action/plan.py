@@ -41,7 +41,7 @@ from ..module_utils import (
     wheels,
 )
 from ..module_utils.host import Host
-from ..module_utils.inputs import SECRET, InputError, Inputs, problem, stop_at
+from ..module_utils.inputs import PREFIX, SECRET, InputError, Inputs, problem, stop_at
 from ..module_utils.locked import Lock
 from ..module_utils.plan import Code, Plan
 from ..module_utils.record import from_dict, to_dict
@@ -189,8 +189,7 @@ class ActionModule(ActionBase):
         if purpose == "deploy":
             made = dataclasses.replace(made, host_files=self._differing(made, task_vars))
         me = task_vars.get("inventory_hostname", "")
-        # Of all batches.
-        first = next(iter(task_vars.get("ansible_play_hosts_all", ())), me)
+        first = self._first(task_vars, inputs.app) if inputs.before_start_on == "one" else me
         made = dataclasses.replace(made, relies_on=plan.relies_on(made, me, first))
         made = dataclasses.replace(
             made, sandbox_says=plan.say_sandbox(made, inputs.sandbox), todo=plan.todo(made, len(found))
@@ -209,6 +208,16 @@ class ActionModule(ActionBase):
         if purpose in ("deploy", "rollback"):
             warnings += rules.unreadable(host, to_be) + doubts
         return {**to_dict(made), "warnings": warnings, "ansible_facts": {"__websockets_deployed": deployed}}
+
+    def _first(self, task_vars: Mapping[str, Any], app: str) -> str:
+        """Return the first host of the play, whatever its batch, without those whose variables describe other apps only."""
+        for host in task_vars["ansible_play_hosts_all"]:
+            theirs = described.with_apps(task_vars["hostvars"][host], self._templar.template)
+            # A play may have a variable that a host's own variables do not have.
+            apps = described.described(theirs) or [name for name in (theirs.get(f"{PREFIX}app"),) if name]
+            if not apps or app in apps:
+                return str(host)
+        return str(task_vars["inventory_hostname"])
 
     # The inputs and the code of an app
 
