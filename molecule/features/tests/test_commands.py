@@ -210,4 +210,4 @@ def test_a_command_with_a_terminal(secret, command):
 def test_a_command_for_an_app_that_is_not_there(command):
     done = subprocess.run(command("--app", "nobody", "--", "true"), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (125, "")
-    assert "there is no app nobody on this host; its apps: echo." in done.stderr
+    assert "there is no app nobody on this host; its apps: echo" in done.stderr
