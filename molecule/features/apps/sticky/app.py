@@ -50,7 +50,8 @@ async def mirror(request: Request, response: Response):
 
 @api.get("/status/{code}")
 async def status(code: int):
-    return Response(f"this is {code}", status_code=code, headers={"Retry-After": "7"})
+    headers = {"Retry-After": "7", "ETag": '"a"', "Cache-Control": "no-store", "Location": "/elsewhere"}
+    return Response(f"this is {code}", status_code=code, headers=headers)
 
 
 @api.get("/large")
@@ -59,8 +60,8 @@ async def large():
 
 
 @api.get("/events")
-async def events(request: Request, unbuffered: bool = True):
-    """Send an event, and the next one when somebody has asked for it by /next."""
+async def events(unbuffered: bool = True):
+    """Send three events, and half a second between them."""
 
     async def lines():
         for number in range(3):

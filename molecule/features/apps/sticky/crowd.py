@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import hashlib
 import json
 import os
 import sys
@@ -9,7 +10,9 @@ import time
 
 import aiohttp
 import socketio
+import yarl
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 
 def session(number):
@@ -86,10 +89,94 @@ async def stay(url, until, *transports):
                 except Exception:
                     failed += 1
                 await asyncio.sleep(0.1)
-            await client.disconnect()
+        # Without an orderly end, for which a client that polls waits until the server's next ping.
         return lost, failed
 
     return await asyncio.gather(*map(one, range(1, 9)))
+
+
+REQUESTS = [
+    (
+        "GET",
+        "/mirror?a=b%20c&d=%C3%A9//..%2f",
+        {"headers": {"X-Own": "1", "Cookie": "a=b; node=1", "Authorization": "Bearer x"}},
+    ),
+    ("POST", "/mirror", {"data": bytes(range(256)) * 4096}),
+    ("POST", "/mirror", {"data": {"form": "field"}}),
+    ("PUT", "/mirror", {"json": {"a": [1, "\u2713"]}}),
+    ("PATCH", "/mirror", {"data": b""}),
+    ("DELETE", "/mirror", {}),
+    ("OPTIONS", "/count", {}),
+    ("HEAD", "/status/200", {}),
+    ("GET", "/large", {}),
+    ("GET", "/events", {}),
+    ("GET", "/nothing", {}),
+    ("GET", "/ws", {}),
+    ("GET", "/status/word", {}),
+    *(
+        ("GET", f"/status/{code}", {})
+        for code in (204, 302, 304, 400, 401, 403, 404, 409, 418, 429, 500, 501, 502, 503, 504)
+    ),
+]
+
+
+async def same(url, path):
+    """Make requests through nginx and at a process itself; return those that are not answered the same."""
+    # nginx's own time and name, what is about one connection only, and a word to nginx.
+    theirs = {"date", "server", "connection", "transfer-encoding", "x-accel-buffering"}
+    found = {}
+    for where in (aiohttp.TCPConnector(), aiohttp.UnixConnector(path)):
+        # With the cookie that it would get.
+        cookies = {"headers": {"Cookie": "node=1"}, "cookie_jar": aiohttp.DummyCookieJar()}
+        async with aiohttp.ClientSession(connector=where, **cookies) as http:
+            for number, (method, target, options) in enumerate(REQUESTS):
+                place = yarl.URL(url + target, encoded=True)
+                async with http.request(method, place, allow_redirects=False, **options) as answer:
+                    headers = sorted((name.lower(), value) for name, value in answer.headers.items())
+                    got = [answer.status, [pair for pair in headers if pair[0] not in theirs]]
+                    got.append(hashlib.sha256(await answer.read()).hexdigest())
+                    found.setdefault(number, []).append(got)
+    return [[REQUESTS[number][:2], *answers] for number, answers in found.items() if answers[0] != answers[1]]
+
+
+async def chunks(url):
+    """Send a body whose length nobody knows before; return what the app has got of it."""
+
+    async def body():
+        for _ in range(100):
+            yield b"x" * 1000
+
+    async with session(1) as http, http.post(f"{url}/mirror", data=body()) as answer:
+        return (await answer.json())["body"][0]
+
+
+async def events(url, *query):
+    """Return how many seconds before the last event the first one has come."""
+    times = []
+    async with session(1) as http, http.get(f"{url}/events{''.join(query)}") as answer:
+        async for line in answer.content:
+            if line.startswith(b"data"):
+                times.append(time.monotonic())
+    return times[-1] - times[0]
+
+
+async def order(url, number, query):
+    """Return the status of an order."""
+    async with session(1) as http, http.post(f"{url}/order/{number}?{query}") as answer:
+        return answer.status
+
+
+async def large(url, size):
+    """Return what a page and a WebSocket answer to a cookie of this size."""
+    headers = {"Cookie": f"a={'b' * int(size)}"}
+    async with session(1) as http, http.get(f"{url}/count", headers=headers) as answer:
+        page = answer.status
+    try:
+        async with connect(f"{url.replace('http', 'ws', 1)}/ws", additional_headers=headers) as websocket:
+            await websocket.recv()
+            return [page, 101]
+    except InvalidStatus as refused:
+        return [page, refused.response.status_code]
 
 
 print(json.dumps(asyncio.run(globals()[sys.argv[1]](*sys.argv[2:]))))
