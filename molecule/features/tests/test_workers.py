@@ -33,7 +33,7 @@ def deployed(deploy, host, echo):
     assert running(host, with_workers) == []
     assert sorted(echo.pids()) == echo.processes
     assert host.run("pgrep -f 'sleep 0[.]3[12]|data/[c]ount'").rc == 1
-    host.check_output("rm -r /var/lib/websockets/echo/data")
+    host.check_output("rm -rf /var/lib/websockets/echo/data")
 
 
 def running(host, release):
@@ -106,7 +106,7 @@ def test_the_next_deploy_starts_new_ones_and_stops_the_old_ones_last(deploy, hos
     assert stopped(host) == [*echo.processes, *NAMES]
     # The one that does not end is killed after its own time, not the default of 30 s, and what it has started too.
     assert 4 < done.ended - done.start_of("Drain the releases") < 20
-    assert len(host.check_output("pgrep -f '^sh -c trap.*0[.]31'").splitlines()) == 1
+    assert len(host.check_output("pgrep -f '^sh -c trap : TERM HUP; while'").splitlines()) == 1
 
 
 def test_a_rollback_brings_their_release_back(play, host, echo):
