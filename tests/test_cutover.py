@@ -464,6 +464,98 @@ def test_no_client_reaches_the_next_release(started, cut_over, port):
             handshake.ask(("127.0.0.1", port), Probe(), sources=["127.0.0.2"], **asked)
 
 
+# An app in the place of another one
+
+# The clients of these tests come from one address, as fast as they can.
+MANY = {"handshakes_per_address": 100000}
+
+
+@pytest.fixture
+def renamed(started, cut_over):
+    """Cut over to the app echo; return its plan, and a function that cuts over to the app feed in its place."""
+    old = started(1, **MANY)
+    cut_over(old)
+
+    def run(**changed):
+        made = started(2, app="feed", **MANY)
+        return made, cut_over(made, replaces="echo", **changed)
+
+    return old, run
+
+
+def test_an_app_comes_in_the_place_of_another_without_a_lost_client(renamed, nginx_folder, clients, port):
+    old, rename = renamed
+    end = clients()
+    with connect(f"ws://127.0.0.1:{port}/") as client:
+        made, done = rename()
+        assert done["changed"] is True
+        client.send("still here")
+        assert client.recv() == "still here"
+    assert end() == []
+    there = {path.name for path in (nginx_folder / "conf.d").glob("websockets*")}
+    assert there == {"websockets.conf", "websockets-feed.conf", "websockets.next-feed.conf"}
+    with connect(f"ws://127.0.0.1:{port}/"):
+        assert sum(unix.connections(made["release"]["sockets"]).values()) == 1
+    assert release.programs("echo") == [old["release"]["id"]]
+
+
+def test_a_second_time_in_its_place_changes_nothing(renamed, cut_over, nginx_folder):
+    made, _ = renamed[1]()
+    before = configuration(nginx_folder)
+    done = cut_over(made, replaces="echo")
+    assert (done["changed"], done["diff"]) == (False, [])
+    assert configuration(nginx_folder) == before
+
+
+def test_a_check_says_what_goes_for_it(renamed, nginx_folder):
+    before = configuration(nginx_folder)
+    _, done = renamed[1](_ansible_check_mode=True)
+    folder = f"{nginx_folder}/conf.d"
+    assert done["would"][0] == (
+        f"write {folder}/websockets-feed.conf, {folder}/websockets.next-feed.conf,"
+        f" remove {folder}/websockets-echo.conf, {folder}/websockets.next-echo.conf, and reload nginx"
+    )
+    assert configuration(nginx_folder) == before
+
+
+def test_maintenance_goes_on_under_the_other_name(renamed, port):
+    Path(paths.maintenance("echo")).touch()
+    assert renamed[1]()[1]["changed"] is True
+    assert recorded.maintenance("feed")
+    with pytest.raises(InvalidStatus, match="503"):
+        connect(f"ws://127.0.0.1:{port}/")
+
+
+def test_the_other_app_keeps_its_place_if_the_proof_fails(renamed, nginx_folder, port):
+    old, rename = renamed
+    before = configuration(nginx_folder)
+    _, done = rename(edit=without_upgrade)
+    assert "nginx's files and the live link are as before" in done["msg"]
+    assert configuration(nginx_folder) == before
+    assert (release.live_id("feed"), release.programs("feed")) == ("", [])
+    assert release.live_id("echo") == old["release"]["id"]
+    through(port)
+
+
+@pytest.mark.usefixtures("as_on_a_host")
+def test_no_client_of_the_other_app_meets_a_release_that_nginx_cannot_reach(
+    renamed, started, cut_over, nginx_folder, clients, tmp_path
+):
+    before = configuration(nginx_folder)
+    code = Path(renamed[0]["code"]["folder"], "app.py").read_text()
+    later = (
+        f"health.asked = getattr(health, 'asked', 0) + 1\n    if health.asked > 1:\n        {CHANGES['it refuses'][0]}"
+    )
+    (tmp_path / "app.py").write_text(code.replace('if request.path == "/healthz":', f"{later}\n    if False:"))
+    made = started(2, app="feed", src=str(tmp_path), gate_message="", **MANY)
+    end = clients()
+    done = cut_over(made, replaces="echo")
+    assert end() == []
+    assert "feed_00 refused the handshake: HTTP/1.1 403 Forbidden NO" in done["msg"]
+    assert configuration(nginx_folder) == before
+    assert release.live_id("feed") == ""
+
+
 def as_in_1_1_0(site):
     site, pools = re.subn(r"    # [^\n]+\n    request_pool_size 1k;\n\n", "", site)
     site, maintenance = re.subn(r"    # Maintenance: .*?\n    }\n\n", "", site, flags=re.S)

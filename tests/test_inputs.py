@@ -170,6 +170,14 @@ REFUSED = {
     ),
     "app with a capital": ({"app": "Echo", "user": "x"}, f"websockets_app is 'Echo': {APP_NAME}"),
     "app that starts with a digit": ({"app": "7up"}, f"websockets_app is '7up': {APP_NAME}"),
+    "name of an app that is a path": (
+        {"replaces": "../x"},
+        "websockets_replaces is '../x': use the name that the app had: lower-case letters, digits, - and _.",
+    ),
+    "in its own place": (
+        {"replaces": "echo"},
+        "websockets_replaces is 'echo': this is the app's own name; use the name that it had, or leave this out.",
+    ),
     "app that is a path": (
         {"app": "../x", "user": "x"},
         f"websockets_app is '../x': {APP_NAME}",
@@ -856,7 +864,7 @@ ON_THIS_HOST = {
         {"claims": {"chat": ["127.0.0.1:8080 a.example", "127.0.0.1:8080 b.example"]}},
         {"server_name": ["B.example", "c.example"]},
         "websockets_server_name is 'b.example': the app chat has this name at 127.0.0.1:8080 already; use another name,"
-        " or another port in websockets_listen.",
+        " or another port in websockets_listen. If this app comes in its place, set websockets_replaces to chat.",
     ),
     "another site without the PROXY protocol at the same port": (
         {"listens": {"127.0.0.1:8080": {"speaks": "plain HTTP", "proxy_protocol": False}}},
@@ -885,7 +893,45 @@ ON_THIS_HOST = {
         {"claims": {"chat": ["0.0.0.0:80 a.example"]}},
         {"listen": "443", "tls": "self-signed", "server_name": ["a.example"]},
         "websockets_server_name is 'a.example': the app chat has this name at 0.0.0.0:80 already; use another name, or"
-        " another port in websockets_listen.",
+        " another port in websockets_listen. If this app comes in its place, set websockets_replaces to chat.",
+    ),
+    "name of another site": (
+        {"claims": {"/etc/nginx/conf.d/a.conf": ["127.0.0.1:8080 localhost"]}},
+        {},
+        "websockets_server_name is 'localhost': the site in /etc/nginx/conf.d/a.conf has this name at 127.0.0.1:8080 already;"
+        " use another name, or another port in websockets_listen.",
+    ),
+    "in the place of an app that serves more": (
+        {"replaced": {"claims": ["127.0.0.1:8080 localhost", "127.0.0.1:8081 feed.example"]}},
+        {"replaces": "feed"},
+        "websockets_replaces is 'feed': that app serves feed.example at 127.0.0.1:8081, and echo would not; give echo all of"
+        " its addresses and host names, or take them from that app in a deploy before.",
+    ),
+    "in the place of an app that serves elsewhere": (
+        {"replaced": {"claims": ["0.0.0.0:8080 localhost"]}},
+        {"replaces": "feed"},
+        "websockets_replaces is 'feed': that app serves localhost at 0.0.0.0:8080, and echo would not; give echo all of its"
+        " addresses and host names, or take them from that app in a deploy before.",
+    ),
+    "in the place of an app with data": (
+        {"replaced": {"claims": [], "files": ["/var/lib/websockets/feed/ws-feed/state.db"]}},
+        {"replaces": "feed"},
+        "websockets_replaces is 'feed': that app has /var/lib/websockets/feed/ws-feed/state.db, and would be removed with all"
+        " that is in /var/lib/websockets/feed; move that to another folder first (docs/deploys.md says how).",
+    ),
+    "user of the app that goes": (
+        {"replaced": {}, "home": "/srv/websockets/feed", "group": "ws-feed"},
+        {"replaces": "feed", "user": "ws-feed"},
+        "websockets_user is 'ws-feed': it is the user of feed, and is removed with it; use another one.",
+    ),
+    "certificate of the app that goes": (
+        {"replaced": {}},
+        {
+            **{"replaces": "feed", "listen": "443", "tls": "files"},
+            **{"tls_certificate": "/etc/nginx/websockets/feed.crt", "tls_key": "/etc/nginx/websockets/feed.key"},
+        },
+        "websockets_tls_certificate is '/etc/nginx/websockets/feed.crt': it is the certificate of feed, and is removed with"
+        " it; use a copy of it and of its key.",
     ),
     "certificate of the host's that cannot be used": (
         {"certificate": {"about": "certificate", "problem": "certificate has expired."}},

@@ -71,6 +71,7 @@ class ActionModule(ActionBase):
                 "platforms": {"type": "dict", "required": True},
                 "purpose": {"type": "str", "choices": list(plan.PURPOSES), "required": True},
                 "os_release": {"type": "str", "default": ""},
+                "app": {"type": "str", "default": ""},
                 "proof_sources": {"type": "list", "elements": "str", "default": []},
             }
         )
@@ -91,6 +92,7 @@ class ActionModule(ActionBase):
         purpose: str,
         os_release: str = "",
         proof_sources: Sequence[str] = (),
+        app: str = "",
     ) -> dict[str, Any]:
         """Return the plan as a dictionary.
 
@@ -103,7 +105,7 @@ class ActionModule(ActionBase):
         try:
             if purpose == "bootstrap":
                 return self._check(platforms, os_release)
-            return self._make(task_vars, platforms, purpose)
+            return self._make(task_vars, platforms, purpose, app)
         except InputError as error:
             if self._begun:
                 self._unlock()
@@ -117,9 +119,9 @@ class ActionModule(ActionBase):
         self._check_all(self._said.apps())
         return {"warnings": rules.untested(*known, platforms)}
 
-    def _make(self, task_vars: dict[str, Any], platforms: dict[str, Any], purpose: str) -> dict[str, Any]:
+    def _make(self, task_vars: dict[str, Any], platforms: dict[str, Any], purpose: str, app: str) -> dict[str, Any]:
         self._said.check_names()
-        app = self._app = self._said.chosen(purpose)
+        app = self._app = app or self._said.chosen(purpose)
         stop_at(rules.check_name(app))
         run, is_recorded = self._run, False
         deployed = task_vars.get("ansible_facts", {}).get("__websockets_deployed", {})
@@ -226,6 +228,7 @@ class ActionModule(ActionBase):
         self._app = app
         inputs = self._said.of(app)
         stop_at(rules.check(inputs))
+        stop_at(rules.check_replaces(inputs, self._said.apps()))
         site = Site.of(inputs)
         stop_at(rules.check_site(inputs, site))
         if site.certificate and site.certificate.given:
@@ -298,7 +301,9 @@ class ActionModule(ActionBase):
 
         :raises InputError: if one of them cannot
         """
-        arguments = {"files": self._nginx_files(made, task_vars), "site": to_dict(made.site)}
+        replaces = made.inputs["replaces"] if made.host.replaced else ""
+        files = self._nginx_files(made, task_vars)
+        arguments = {"files": files, "site": to_dict(made.site), "replaces": replaces}
         found = self._execute_module("websockets.deploy.examine", arguments, task_vars=task_vars)
         stop_at(found.get("problems", []))
 
@@ -366,7 +371,11 @@ class ActionModule(ActionBase):
             "probe": probe,
             "run": to_dict(self._run),
             **({} if is_recorded else {"headers": inputs.gate_headers}),
-            **({"inputs": inputs.shown(), "proof_sources": self._proof_sources} if purpose == "deploy" else {}),
+            **(
+                {"inputs": inputs.shown(), "proof_sources": self._proof_sources, "replaces": inputs.replaces}
+                if purpose == "deploy"
+                else {}
+            ),
         }
         return from_dict(Host, self._on_host("observe", arguments)["host"])
 

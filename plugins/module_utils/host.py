@@ -42,6 +42,18 @@ class Sandbox:
 
 
 @dataclass(frozen=True)
+class Replaced:
+    """An app in whose place another one comes.
+
+    :param claims: what no other app's server may have, see :meth:`site.Server.claims`
+    :param files: paths of what its processes have written, a few of them
+    """
+
+    claims: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Host:
     """The state of a host.
 
@@ -76,6 +88,7 @@ class Host:
     :param unneeded: whether the host has something of the app that no rollback needs
     :param data_owner: user to whom the folder of the app's data belongs, empty if the host has none
     :param served: {path: digest} of what nginx serves for the app: its files, and the record of its site
+    :param replaced: the app in whose place this one comes, None if this host has nothing of it
     :param maintenance: when the app's maintenance began, in the host's time; empty without one
     :param proof: milliseconds of a handshake through nginx, None if it fails, or if the host itself can tell that a
         cut-over has something to do
@@ -111,6 +124,7 @@ class Host:
     unneeded: bool
     data_owner: str = ""
     served: dict[str, str] = field(default_factory=dict)
+    replaced: Replaced | None = None
     maintenance: str = ""
     proof: float | None = None
     markers: dict[str, str] = field(default_factory=dict)

@@ -166,6 +166,8 @@ def todo(plan: Plan, files: int = 0) -> Todo:
     # With one more, the host may have one too many.
     if host.unneeded or (host.releases and not live and not drain):
         drain.append("remove what no rollback needs")
+    if host.replaced:
+        drain.append(f"drain and remove {plan.inputs['replaces']}, in whose place it comes")
     due = _is_due(plan) and not plan.relies_on
     before_start = [f"run the command before the start of {release.id}"] if due else []
     if plan.purpose == "rollback":

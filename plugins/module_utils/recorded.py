@@ -64,6 +64,17 @@ def maintenance(app: str) -> str:
         return ""
 
 
+def has(app: str) -> bool:
+    """Tell whether this host has anything of an app, such as what a removal that failed has left."""
+    places = (f"{paths.RUN}/{app}", f"{paths.LOG}/{app}", paths.tmpfiles(app), paths.site_file(app))
+    return bool(app) and any(map(os.path.lexists, (paths.app_base(app), *places)))
+
+
+def served_files(app: str) -> dict[str, None]:
+    """Return {path: None} of nginx's files of an app, as those that take the app out of nginx."""
+    return {path: None for path in (paths.site_file(app), paths.next_file(app)) if app and os.path.exists(path)}
+
+
 def digests(files: Iterable[str]) -> dict[str, str]:
     """Return {path: digest of its text} of the files that exist."""
     texts = {path: _read(path) for path in files}

@@ -13,8 +13,8 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from . import scheduling, sizing
-from .host import Host
+from . import paths, scheduling, sizing
+from .host import Host, Replaced
 from .inputs import APP_NAME, HIDDEN, PREFIX, SECRET, InputError, Inputs, problem
 from .release import MOST_PROCESSES, Release
 from .site import (
@@ -175,6 +175,21 @@ def check(inputs: Inputs, code: bool = True) -> list[str]:
     _check_addresses(inputs, problems)
     _check_proxies(inputs, problems)
     _check_own_lines(inputs, problems)
+    return problems
+
+
+def check_replaces(inputs: Inputs, apps: Collection[str]) -> list[str]:
+    """Return a message if this app cannot come in the place of another one.
+
+    :param apps: names of the apps that the variables describe
+    """
+    problems, old = _Problems(inputs), inputs.replaces
+    if old and not APP_NAME.fullmatch(old):
+        problems.add("replaces", "use the name that the app had: lower-case letters, digits, - and _.")
+    elif old == inputs.app:
+        problems.add("replaces", "this is the app's own name; use the name that it had, or leave this out.")
+    elif old in apps:
+        problems.add("replaces", "the variables still describe this app; take it out of websockets_apps.")
     return problems
 
 
@@ -620,13 +635,34 @@ def check_host(inputs: Inputs, site: Site, host: Host, numprocs: int) -> list[st
         for name, address in sorted(taken.items()):
             owner = f"the site in {whose}" if "/" in whose else f"the app {whose}"
             remedy = f"{owner} has this name at {address} already; use another name, or another port in"
-            problems.add("server_name", f"{remedy} websockets_listen.", name)
+            instead = "" if "/" in whose else f" If this app comes in its place, set websockets_replaces to {whose}."
+            problems.add("server_name", f"{remedy} websockets_listen.{instead}", name)
+    if host.replaced:
+        _check_replaced(inputs, site, host, host.replaced, problems)
     if inputs.cpu_scheduling == scheduling.BATCH and host.init == "systemd" and not host.batch:
         # systemd would not start the services.
         problems.add("cpu_scheduling", "this host, perhaps a container, does not allow it; use other.")
     for remedy in sizing.shortcomings(inputs.max_connections, numprocs, host.limits):
         problems.add("max_connections", remedy)
     return problems
+
+
+def _check_replaced(inputs: Inputs, site: Site, host: Host, old: Replaced, problems: _Problems) -> None:
+    lost = sorted(set(old.claims) - {claim for server in site.servers for claim in server.claims()})
+    if lost:
+        address, name = lost[0].split(" ")
+        words = f"that app serves {name} at {address}, and {inputs.app} would not; give {inputs.app} all of its"
+        problems.add("replaces", f"{words} addresses and host names, or take them from that app in a deploy before.")
+    if old.files:
+        words = f"that app has {', '.join(old.files)}, and would be removed with all that is in"
+        remedy = "move that to another folder first (docs/deploys.md says how)."
+        problems.add("replaces", f"{words} {paths.app_data(inputs.replaces)}; {remedy}")
+    if host.home == paths.app_base(inputs.replaces):
+        problems.add("user", f"it is the user of {inputs.replaces}, and is removed with it; use another one.")
+    theirs = (paths.own_certificate(inputs.replaces), paths.acme_certificate(inputs.replaces))
+    if site.certificate and (site.certificate.path, site.certificate.key) in theirs:
+        remedy = f"it is the certificate of {inputs.replaces}, and is removed with it; use a copy of it and of its key."
+        problems.add("tls_certificate", remedy)
 
 
 def _check_neighbours(inputs: Inputs, site: Site, host: Host, problems: _Problems) -> None:

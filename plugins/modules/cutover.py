@@ -74,6 +74,12 @@ options:
       - The inputs to record for a later rollback or removal, as the action M(websockets.deploy.plan) returns them.
       - Without this option nothing is recorded, as in a rollback, which uses the record.
     type: dict
+  replaces:
+    description:
+      - Name of the app in whose place this one comes, empty for none. nginx serves this app's site instead of that one's
+        from one reload on.
+    type: str
+    default: ""
   headers:
     description:
       - Further headers of the proof's handshake. They may hold secrets.
@@ -223,8 +229,10 @@ class CutOver:
             if there[self.site.file] in [*earlier(wanted[self.site.file])]:
                 wanted[self.site.file] = there[self.site.file]
         self.text = wanted[self.site.file]
-        self.files = {path: text for path, text in wanted.items() if there[path] != text}
-        self.before = {path: there[path] for path in self.files}
+        self.gone = recorded.served_files(self.module.params["replaces"])
+        self.files: nginx.Texts = {path: text for path, text in wanted.items() if there[path] != text}
+        self.before = {**{path: there[path] for path in self.files}, **{path: nginx.read(path) for path in self.gone}}
+        self.files |= self.gone
         self.due = certificate.due(self.site)
 
     def test(self) -> None:
@@ -255,7 +263,10 @@ class CutOver:
             names, directory = ", ".join(self.site.certificate.names), self.site.certificate.directory
             words.append(f"get a certificate for {names} from {directory}")
         if self.files:
-            words.append(f"write {', '.join(self.files)} and reload nginx")
+            takes = f", remove {', '.join(self.gone)}," if self.gone else ""
+            words.append(
+                f"write {', '.join(path for path in self.files if path not in self.gone)}{takes} and reload nginx"
+            )
         elif stale:
             words.append("reload nginx, which shows an older certificate than its file has")
         if self.swap:
@@ -280,8 +291,11 @@ class CutOver:
         further = {"headers": given["headers"], "sources": given["proof_sources"]}
         at, seconds = self.site.addresses[0], 0.0
         try:
+            if self.swap and self.gone:
+                # Clients come to the new site with the reload, so what it serves is proved before.
+                self.take_place(further)
             reloaded = nginx.apply(self.files, stale)
-            if self.swap:
+            if self.swap and not self.gone:
                 self.prove_next(further)
                 releases.point(self.release.live_link, self.release.sockets)
             for at in self.site.addresses:
@@ -298,6 +312,20 @@ class CutOver:
         if self.swap:
             releases.went_live(self.release, None if given["rollback"] else self.old)
         return reloaded, seconds
+
+    def take_place(self, further: Mapping[str, Any]) -> None:
+        """Make ready for the clients of the app in whose place this one comes: the proof before them, the link, maintenance.
+
+        :raises handshake.HandshakeError: if a process does not answer
+        :raises nginx.NginxError: if nginx refuses the server for that proof
+        """
+        following = {path: self.files[path] for path in self.files if path == self.release.next_file}
+        nginx.test(following)
+        nginx.apply(following)
+        self.prove_next(further)
+        if recorded.maintenance(self.module.params["replaces"]):
+            nginx.write({paths.maintenance(self.release.app): ""})
+        releases.point(self.release.live_link, self.release.sockets)
 
     def prove_next(self, further: Mapping[str, Any]) -> None:
         """Prove each process of the release through nginx, before any client reaches it.
@@ -320,9 +348,11 @@ class CutOver:
         link = self.release.live_link
         if self.swap and self.old:
             releases.point(link, Release.of(self.release.app, self.old).sockets)
-        elif self.swap and os.path.lexists(link):
-            os.unlink(link)
-        nginx.apply(self.before)
+        nginx.apply({path: text for path, text in self.before.items() if text is not None or os.path.exists(path)})
+        if self.swap and not self.old:
+            for path in (link, paths.maintenance(self.release.app)):
+                if os.path.lexists(path):
+                    os.unlink(path)
 
     def fail(self, message: str) -> NoReturn:
         """Fail the module, and stop the release if it gets no traffic."""
@@ -352,6 +382,7 @@ def main() -> None:
             "proof_sources": {"type": "list", "elements": "str", "required": True},
             "inputs": {"type": "dict"},
             "headers": {"type": "dict", "no_log": True},
+            "replaces": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

@@ -57,13 +57,13 @@ from collections.abc import Iterator, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import nginx, paths, tls
+from ..module_utils import nginx, paths, recorded, tls
 from ..module_utils.record import from_dict
 from ..module_utils.site import Site
 from ..module_utils.supervisor import Supervisor, SupervisorError
 
 
-def of_nginx(files: Mapping[str, str], site: Site) -> Iterator[str]:
+def of_nginx(files: Mapping[str, str | None], site: Site) -> Iterator[str]:
     """Yield why nginx would refuse these files; nothing if they are in place already, or nginx is not installed.
 
     A deploy that changes no file of nginx's needs no word of nginx's either.
@@ -104,10 +104,15 @@ def of_supervisor() -> Iterator[str]:
 
 def main() -> None:
     module = AnsibleModule(
-        {"files": {"type": "dict", "required": True}, "site": {"type": "dict", "required": True}},
+        {
+            "files": {"type": "dict", "required": True},
+            "site": {"type": "dict", "required": True},
+            "replaces": {"type": "str", "default": ""},
+        },
         supports_check_mode=True,
     )
-    problems = list(of_nginx(module.params["files"], from_dict(Site, module.params["site"])))
+    files = {**module.params["files"], **recorded.served_files(module.params["replaces"])}
+    problems = list(of_nginx(files, from_dict(Site, module.params["site"])))
     if not module.check_mode:
         problems += of_supervisor()
     module.exit_json(changed=False, problems=problems)

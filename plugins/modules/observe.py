@@ -82,6 +82,10 @@ options:
     type: list
     elements: str
     default: []
+  replaces:
+    description: Name of the app in whose place this one comes, empty for none.
+    type: str
+    default: ""
   ended:
     description: Id of a run that is known to have ended without giving the lock back.
     type: str
@@ -130,6 +134,7 @@ msg:
 """
 
 import dataclasses
+import itertools
 import os
 from typing import Any
 
@@ -149,7 +154,7 @@ from ..module_utils import (
     tls,
 )
 from ..module_utils import release as releases
-from ..module_utils.host import Host
+from ..module_utils.host import Host, Replaced
 from ..module_utils.probe import Probe
 from ..module_utils.record import from_dict, readable, to_dict
 from ..module_utils.release import Release
@@ -219,6 +224,18 @@ def prove(given: dict[str, Any], site: Site, probe: Probe, ipv6: bool) -> float 
         return None
 
 
+def replaced(app: str, site: Site | None) -> Replaced:
+    """Return the app in whose place another one comes.
+
+    :param site: what nginx serves for it, None if it serves nothing
+    """
+    written = (os.path.join(folder, name) for folder, _, names in os.walk(paths.app_data(app)) for name in names)
+    return Replaced(
+        claims=[claim for server in (site.servers if site else []) for claim in server.claims()],
+        files=readable(list(itertools.islice(written, 3))),
+    )
+
+
 def observe(given: dict[str, Any]) -> Host:
     """Return the present state of the host.
 
@@ -230,6 +247,8 @@ def observe(given: dict[str, Any]) -> Host:
     acme = site.certificate is not None and site.certificate.mode == "acme"
     units = services.units(acme) if init == "systemd" else {}
     sites, foreign, group = recorded.sites(), neighbours.foreign_servers(app), system.account(given["user"])
+    # Its servers go when this app's come.
+    gone = sites.pop(given["replaces"], None)
     live, stored, minfds = releases.live_id(app), releases.stored(app), neighbours.minfds()
     wanted, ipv6 = max(given["minfds"], minfds), system.ipv6()
     good = live in stored and serves(stored[live].release, wanted, probe, given["headers"])
@@ -266,6 +285,7 @@ def observe(given: dict[str, Any]) -> Host:
         data_owner=system.owner(paths.data(app)),
         unneeded=bool(releases.unneeded(app, given["keep_releases"])[1]),
         served=recorded.digests((site.http_file, site.file, paths.next_file(app), paths.site_record(app))),
+        replaced=replaced(given["replaces"], gone) if recorded.has(given["replaces"]) else None,
         maintenance=recorded.maintenance(app),
         proof=prove(given, site, probe, ipv6) if good else None,
     )
@@ -289,6 +309,7 @@ def main() -> None:
             "run": {"type": "dict", "required": True},
             "inputs": {"type": "dict"},
             "proof_sources": {"type": "list", "elements": "str", "default": []},
+            "replaces": {"type": "str", "default": ""},
             "ended": {"type": "str", "default": ""},
         },
         supports_check_mode=True,

@@ -47,6 +47,10 @@ options:
     description: Text of the host's C(/etc/os-release), for V(purpose=bootstrap).
     type: str
     default: ""
+  app:
+    description: Name of the app. Empty, it is the one that the variables name.
+    type: str
+    default: ""
   proof_sources:
     description: The host's addresses from which it makes a handshake through nginx, one for each version of IP.
     type: list

@@ -89,7 +89,6 @@ msg:
   sample: root@control (process 4711) is at work on this host. This run stops here; start it again when the other one has ended.
 """
 
-import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -104,19 +103,11 @@ def recall(app: str) -> dict[str, Any]:
     """Return what this host knows of an app."""
     inputs, site = recorded.inputs_of(app), recorded.site_of(app)
     live = releases.stored(app).get(releases.live_id(app))
-    places = (
-        paths.app_base(app),
-        f"{paths.RUN}/{app}",
-        f"{paths.LOG}/{app}",
-        paths.tmpfiles(app),
-        paths.site_file(app),
-        paths.data(app),
-    )
     if "gate_headers" in inputs:
         inputs["gate_headers"] = dict.fromkeys(inputs["gate_headers"], "")
     return {
         "apps": releases.apps(),
-        "there": any(map(os.path.lexists, places)),
+        "there": recorded.has(app) or os.path.lexists(paths.data(app)),
         "inputs": inputs,
         "user": live.release.user if live else system.owner(paths.data(app)),
         "names": readable(sorted({name.lower() for server in (site.servers if site else []) for name in server.names})),

@@ -1,0 +1,145 @@
+"""An app comes in the place of another one under load: no client notices, and nothing of the other one is left."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+testinfra_hosts = ["ansible://debian13"]
+MOLECULE = pathlib.Path(__file__).parents[2]
+PORT = 8090
+SAME = {"websockets_listen": str(PORT), "websockets_drain_interval": 1}
+
+
+@pytest.fixture(scope="module")
+def app(echo):
+    """An app of this file's, by its name."""
+    return lambda name: type(echo)(echo.host, name, 4, PORT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _old(deploy, play):
+    """The app old, deployed once for all tests; nothing of the apps of this file is there at the end."""
+    done = deploy(websockets_app="old", **SAME)
+    assert done.returncode == 0, done.stdout
+    yield
+    for name in ("old", "new", "newest"):
+        play("remove", websockets_only=name, app_to_remove=name)
+
+
+@pytest.fixture
+def watched(app, tmp_path):
+    """Have clients come, go, stay and talk at the address of both apps; return their report when it ends."""
+    path = tmp_path / "report.json"
+    where = [f"ws://localhost:{PORT}/", f"--address={app('old').address}"]
+    command = [sys.executable, MOLECULE / "load" / "client.py", *where, "--rate=100", "--held=100", "--seconds=600"]
+
+    def end():
+        client.terminate()
+        client.wait()
+        return json.loads(path.read_text())
+
+    def begin():
+        nonlocal client
+        client = subprocess.Popen([*command, "--report", path], stdout=subprocess.PIPE, text=True)
+        assert client.stdout.readline() == "ready\n"
+        return end
+
+    client = None
+    yield begin
+    if client and client.poll() is None:
+        client.kill()
+        client.wait()
+
+
+NEW = {"websockets_app": "new", "websockets_replaces": "old", **SAME}
+
+
+def unnoticed(report):
+    """See that clients have only been told to come again, each once."""
+    assert (report["failed"], report["lost"]) == ([], [])
+    assert {code for _, code, _ in report["closes"]} == {1012}
+
+
+def left_of(host, name):
+    """Return what the host has of an app."""
+    folders = "/srv/websockets /run/websockets /var/log/websockets /var/lib/websockets"
+    configured = "/etc/nginx /etc/supervisor/conf.d /etc/tmpfiles.d"
+    found = host.check_output(
+        f"ls -d $(printf '%s/{name} ' {folders}) 2>/dev/null; find {configured} -regex '.*websockets.*[-/.]{name}[-.].*';"
+        f" getent passwd ws-{name}; pgrep -u ws-{name} -a 2>/dev/null; supervisorctl status | grep '^{name}-'; true"
+    )
+    return found.splitlines()
+
+
+# The tests are the steps of one story, in this order.
+
+
+def test_a_broken_app_takes_no_place(host, app, deploy, watched, client):
+    old = app("old")
+
+    def state():
+        return old.release, old.pids(), host.check_output("sha256sum /etc/nginx/conf.d/websockets*")
+
+    before, end = state(), watched()
+    done = deploy(**NEW, websockets_command="{venv}/bin/python -c 'raise SystemExit(1)' {socket}")
+    report = end()
+    assert done.returncode != 0
+    assert "has not passed the gate" in done.stdout
+    assert (report["failed"], report["lost"], report["closes"]) == ([], [], [])
+    assert state() == before
+    client(old)
+
+
+def test_an_app_with_data_is_not_taken_away(host, app, deploy, client):
+    home = "/var/lib/websockets/old/ws-old"
+    host.check_output(f"touch {home}/state.db")
+    done = deploy(**NEW)
+    assert done.returncode != 0
+    assert f"that app has {home}/state.db, and would be removed with all that is in" in done.stdout
+    client(app("old"))
+    host.check_output(f"rm {home}/state.db")
+
+
+def test_no_client_is_lost_and_nothing_is_left(host, app, deploy, play, watched):
+    assert left_of(host, "old")
+    end = watched()
+    done = deploy(**NEW)
+    assert done.returncode == 0, done.stdout
+    again = deploy(**NEW)
+    report = end()
+    unnoticed(report)
+    assert len(report["closes"]) >= 100
+    # A process each second, as the pace says.
+    assert max(when for when, *_ in report["closes"]) - min(when for when, *_ in report["closes"]) >= 2
+    assert left_of(host, "old") == []
+    assert re.search(r"changed=0 ", again.stdout), again.stdout
+    assert len(app("new").pids()) == 4
+    back = play("rollback", websockets_only="new")
+    assert "is the only release of new that has been live on this host; there is nothing to go back to." in back.stdout
+
+
+def test_the_next_run_finishes_one_that_was_interrupted(host, app, start, deploy, watched):
+    newest = {**NEW, "websockets_app": "newest", "websockets_replaces": "new"}
+    end = watched()
+    process = start("site", **newest)
+    for line in process.stdout:
+        if line.startswith("TASK [websockets.deploy.websockets : Take the app out of nginx"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert left_of(host, "new")
+    done = deploy(**newest)
+    assert done.returncode == 0, done.stdout
+    unnoticed(end())
+    assert left_of(host, "new") == []
+    assert len(app("newest").pids()) == 4
