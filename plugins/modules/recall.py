@@ -89,6 +89,7 @@ msg:
   sample: root@control (process 4711) is at work on this host. This run stops here; start it again when the other one has ended.
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
