@@ -9,6 +9,8 @@ import random
 import re
 import socket
 import string
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 from ansible_collections.websockets.deploy.plugins.module_utils import handshake, nginx, paths
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
 from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
-from role import plan, render
+from role import nginx_files, plan, render
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -34,6 +36,27 @@ async def tell(websocket):
 
 async def main():
     async with unix_serve(tell, sys.argv[1]) as server:
+        await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+# An app that answers a request with its path, its headers and the app's socket.
+PATH = """
+import asyncio, json, sys
+from websockets.asyncio.server import unix_serve
+
+def tell(connection, request):
+    if "Upgrade" not in request.headers:
+        headers = {name.lower(): value for name, value in request.headers.raw_items()}
+        return connection.respond(200, json.dumps([request.path, headers, sys.argv[1]]))
+
+async def echo(websocket):
+    async for message in websocket:
+        await websocket.send(message)
+
+async def main():
+    async with unix_serve(echo, sys.argv[1], process_request=tell) as server:
         await server.serve_forever()
 
 asyncio.run(main())
@@ -219,6 +242,100 @@ def test_with_another_number_of_processes_most_clients_stay(tell):
     four = [process_of(ask, headers={"Cookie": cookie}) for cookie in cookies]
     assert last in five
     assert all(before == after for before, after in zip(five, four, strict=True) if before != last)
+
+
+# Paths
+
+
+@pytest.fixture
+def asked(served, short_path, eventually):
+    """Serve an app that answers any request with its path and its headers; return a function that asks nginx for a path."""
+    app = short_path / "path.py"
+    app.write_text(PATH)
+    with contextlib.ExitStack() as stack:
+
+        def serve(**inputs):
+            site = served(app=app, **inputs)
+
+            def get(path, method="GET", **headers):
+                connection = http.client.HTTPConnection("127.0.0.1", site.port)
+                connection.request(method, path, headers={"Host": "localhost", **headers})
+                answer = connection.getresponse()
+                text = answer.read().decode()
+                return (answer.status, *json.loads(text)) if answer.status == 200 else (answer.status, text)
+
+            get.site = site
+            return get
+
+        def another(place):
+            """Run one more of the same at a Unix socket."""
+            process = stack.enter_context(subprocess.Popen([sys.executable, app, place]))
+            stack.callback(process.terminate)
+            eventually(lambda: not handshake.fault(place, Probe(), {}))
+            return place
+
+        serve.another = another
+        yield serve
+
+
+def test_the_app_has_its_path_and_nothing_else(asked):
+    get = asked(path="/ws/")
+    for path in ("/ws/", "/ws/a/b?c=d", "/ws", "/ws?a=b", "/a/../ws/x"):
+        assert get(path)[:2] == (200, path), "as the client has asked"
+    for path in ("/", "/wss", "/w", "/index.html", "/ws.txt", "/ws/../a", "/%77x"):
+        assert get(path)[0] == 404, path
+    proof(get.site)
+
+
+def test_a_deeper_path_among_locations_of_the_users_own(asked):
+    get = asked(path="/a/b/", nginx_locations={"/a/": "return 204;", "= /a/b/c": "return 204;"})
+    answers = {"/a/b/": 200, "/a/b": 200, "/a/b/d": 200, "/a/b/c": 204, "/a/c": 204, "/a/bc": 204, "/b": 404}
+    assert {path: get(path)[0] for path in answers} == answers
+
+
+def test_another_server_gets_what_the_app_gets(asked, short_path, free_port):
+    down, other = free_port(), asked.another(f"{short_path}/other.sock")
+    locations = {
+        "/": f"http://unix:{other}\n",
+        "/down/": f"http://127.0.0.1:{down}",
+        "^~ /again/": "http://websockets_echo",
+        "= /one": "http://websockets_echo",
+    }
+    get = asked(path="/ws/", nginx_locations=locations)
+    claims = {"X-Forwarded-For": "192.0.2.1", "X-Real-IP": "192.0.2.1", "Forwarded": "for=192.0.2.1"}
+    for path, server in {"/": other, "/x?y": other, "/ws/": "", "/again/x": "", "/again": "", "/one": ""}.items():
+        status, asked_path, headers, there = get(path, **claims)
+        assert (status, asked_path, there == other) == (200, path, bool(server))
+        assert (headers["x-forwarded-for"], headers["x-real-ip"], headers.get("forwarded")) == (
+            *["127.0.0.1"] * 2,
+            None,
+        )
+        assert headers["host"] == "localhost"
+    for path in ("/down", "/down/x"):
+        assert get(path)[0] == 502
+    assert get("/one/more")[3] == other
+    for path in ("/ws/", "/any/other", "/again/x"):
+        handshake.ask(("127.0.0.1", get.site.port), Probe(path=path, message="hello"))
+
+
+def test_the_sites_limits_hold_for_other_paths_too(asked, short_path):
+    other = asked.another(f"{short_path}/other.sock")
+    origins = {"origins": ["https://a.example"], "origin_required": True}
+    get = asked(path="/ws/", nginx_locations={"/": f"http://unix:{other}"}, handshakes_per_address=1, **origins)
+    own = {"Origin": "https://a.example"}
+    assert (get("/", **own)[0], get("/")[0], get("/", Origin="https://b.example")[0]) == (200, 403, 403)
+    assert get("/", "POST", **own, **{"Content-Length": "9"})[0] == 413
+
+
+def test_an_upstream_of_an_app_may_be_read_later(nginx_folder):
+    """nginx reads the chat's file first. A check may run on a host that has no feed yet."""
+    chat = plan({"apps": ["feed"]}, app="chat", nginx_locations={"/feed/": "http://websockets_feed"})
+    feed = plan(app="feed", server_name=["feed.example"], listen="127.0.0.1:18081")
+    files = nginx_files(chat, nginx_folder)
+    assert "[warn]" not in nginx.test(files | nginx_files(feed, nginx_folder))
+    with pytest.raises(nginx.NginxError, match="host not found in upstream"):
+        nginx.test(files)
+    assert "[warn]" not in nginx.test(files | nginx.upstreams_to_come(files))
 
 
 # Origins

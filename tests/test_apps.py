@@ -62,9 +62,14 @@ def test_each_app_has_its_own_inputs():
     chat, feed = of("chat")["inputs"], of("feed")["inputs"]
     assert (chat["app"], chat["user"], chat["gate_path"]) == ("chat", "ws-chat", "/chat")
     assert (feed["app"], feed["user"], feed["command"]) == ("feed", "ws-feed", FEED["command"])
-    defaults = read("defaults/main.yml")
+    defaults = plan()["inputs"]
     for name in CHAT.keys() - FEED.keys() - set(HIDDEN):
-        assert feed[name] == defaults[f"websockets_{name}"], name
+        assert feed[name] == defaults[name], name
+
+
+def test_the_gate_is_at_the_path_of_its_own_app():
+    planned = of("feed", apps={"chat": CHAT, "feed": {**FEED, "path": "/feed/"}})
+    assert (planned["probe"]["path"], planned["site"]["url"]) == ("/feed/", "ws://feed.example.com:8080/feed/")
 
 
 def test_neither_a_secret_nor_a_header_reaches_the_other_app():
@@ -200,6 +205,42 @@ def test_one_of_several_has_to_be_named(purpose):
 def test_a_name_that_is_none_is_never_a_path(purpose, name):
     with pytest.raises(InputError, match=r"use lower-case letters, digits, - and _, starting with a letter\."):
         plan(purpose=purpose, recorded={"there": True, "inputs": {"drain_timeout": 1}}, app=name, user="x")
+
+
+# Apps by the paths of one name
+
+AT_FEED = {"chat": {**CHAT, "nginx_locations": {"/feed/": "http://websockets_feed"}}, "feed": FEED}
+FEED_FIRST = {name: AT_FEED[name] for name in ("feed", "chat")}
+NOT_YET = (
+    "websockets_apps.chat.nginx_locations is {'/feed/': 'http://websockets_feed'}: feed is not on this host yet; deploy it"
+    " first, or name it before chat in websockets_apps."
+)
+
+
+def test_an_app_that_another_one_needs_comes_first():
+    assert refused("chat", apps=AT_FEED) == NOT_YET
+    assert refused("chat", apps=FEED_FIRST) == NOT_YET, "this run is about the chat alone"
+    deployed = {"__websockets_deployed": {"feed": NEW}}
+    assert of("chat", apps=FEED_FIRST, ansible_facts=deployed)["site"]["app"] == "chat"
+    assert of("chat", apps=AT_FEED, host={"apps": ["feed"]})["site"]["app"] == "chat"
+
+
+@pytest.mark.parametrize("first", ["other", "feed"])
+def test_a_wrong_order_is_found_before_the_first_app_is_deployed(first):
+    apps = {"other": {"src": str(ECHO), "server_name": ["other.example.com"]}, **AT_FEED}
+    ansible_facts = {"__websockets_app": first}  # as the loop of tasks/main.yml
+    assert refused("", apps=apps, ansible_facts=ansible_facts) == NOT_YET
+    apps = {"other": apps["other"], **FEED_FIRST}
+    assert of("", apps=apps, ansible_facts=ansible_facts)["site"]["app"] == first
+
+
+def test_an_app_that_another_one_needs_cannot_be_removed():
+    used = {**LIVE, "used_by": ["chat", "/etc/nginx/sites-enabled/theirs"]}
+    assert refused("feed", "remove", recorded={"there": True}, host=used) == (
+        "The name of websockets_apps.feed is 'feed': nginx passes requests on to it from chat and"
+        " /etc/nginx/sites-enabled/theirs; change or remove that first."
+    )
+    of("feed", "remove", recorded={"there": True}, host=LIVE)
 
 
 # What the host has recorded

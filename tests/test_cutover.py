@@ -1,9 +1,11 @@
 """A cut-over through a real nginx: the next release gets the traffic; if anything fails, the old one keeps it."""
 
 import contextlib
+import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +21,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.websockets.deploy.plugins.module_utils import (
     handshake,
     nginx,
+    pages,
     paths,
     recorded,
     release,
@@ -27,9 +30,9 @@ from ansible_collections.websockets.deploy.plugins.module_utils import (
     unix,
 )
 from ansible_collections.websockets.deploy.plugins.module_utils.probe import Probe
-from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict
+from ansible_collections.websockets.deploy.plugins.module_utils.record import from_dict, to_dict
 from ansible_collections.websockets.deploy.plugins.module_utils.site import Site
-from role import challenge, load, nginx_files, plan, put_in_place, read
+from role import ECHO, challenge, load, nginx_files, plan, put_in_place, read
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -57,15 +60,17 @@ def running_nginx(nginx_folder, supervisord, eventually):
 def started(running_nginx, port, capsys):
     """Start a release and return its plan; each ``number`` is another release."""
 
-    def begin(number, **inputs):
+    def usual(number):
         given = {
             "command": f"{sys.executable} app.py {{socket}}",
             "numprocs": 2,
             "gate_message": "hello",
             "gate_timeout": 20,
         }
-        given |= {"environment": {"NUMBER": number}, "listen": f"127.0.0.1:{port}", "user": "nobody-yet", **inputs}
-        made = plan(**given)
+        return given | {"environment": {"NUMBER": number}, "listen": f"127.0.0.1:{port}", "user": "nobody-yet"}
+
+    def begin(number, **inputs):
+        made = plan(**{**usual(number), **inputs})
         made["release"]["user"] = str(os.getuid())
         put_in_place(made)
         arguments = {
@@ -80,6 +85,7 @@ def started(running_nginx, port, capsys):
         assert "failed" not in json.loads(capsys.readouterr().out)
         return made
 
+    begin.given = usual
     return begin
 
 
@@ -666,6 +672,169 @@ def test_remove_takes_the_site_out_of_nginx_and_leaves_clients(
         eventually(refused)
         client.send("still here")
         assert client.recv() == "still here"
+
+
+# Pages of the app's own
+
+
+@pytest.fixture
+def get(port):
+    """Ask nginx for a path; return the answer with its text."""
+
+    def ask(path, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("GET", path, headers={"Host": "localhost", **headers})
+        answer = connection.getresponse()
+        answer.text = answer.read()
+        connection.close()
+        return answer
+
+    return ask
+
+
+@pytest.fixture
+def site(started, cut_over, tmp_path):
+    """Deploy an app at /ws/ whose page, at /, has this text; return its plan and what the cut-over said."""
+    (tmp_path / "public").mkdir()
+    shutil.copy(ECHO / "app.py", tmp_path)
+
+    def deploy(text, number=0, arguments=None, **inputs):
+        files = {"index.html": text, "docs/index.html": "docs", "app.js": "x" * 2000, ".env": "secret", "a.bin": "x"}
+        for name, content in files.items():
+            (tmp_path / "public" / name).parent.mkdir(exist_ok=True)
+            (tmp_path / "public" / name).write_text(content)
+        folder = tmp_path / f"release-{text}-{number}"
+        folder.mkdir()
+        for source in ("app.py", "public"):
+            subprocess.run(["cp", "-r", tmp_path / source, folder], check=True)
+        given = {"path": "/ws/", "nginx_locations": {"/": "{release}/public"}, "src": str(folder), **inputs}
+        made = started(text, **given)
+        return made, cut_over(made, **(arguments or {}))
+
+    return deploy
+
+
+PROBE = to_dict(Probe(message="hello"))
+DIST = {"source": "dist", "place": "/none", "file": False}
+
+
+def at_ws(port):
+    handshake.ask(("127.0.0.1", port), Probe(path="/ws/", message="hello"))
+
+
+@pytest.mark.usefixtures("as_on_a_host")
+def test_pages_beside_the_app(site, get, port, host):
+    _, done = site("one", nginx_server="add_header X-Mine yes;")
+    assert done["changed"] is True
+    (host / "srv" / "echo" / "releases").chmod(0o750)  # as tmpfiles.conf.j2 says
+    at_ws(port)
+    answer = get("/")
+    assert (answer.status, answer.text) == (200, b"one")
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["Cache-Control"] == "no-cache"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["X-Mine"] == "yes"
+    again = {"If-None-Match": answer.headers["ETag"], "If-Modified-Since": answer.headers["Last-Modified"]}
+    assert get("/", **again).status == 304
+    assert get("/docs/").text == b"docs"
+    assert (get("/docs").status, get("/docs").headers["Location"]) == (301, "/docs/")
+    script = get("/app.js", **{"Accept-Encoding": "gzip"})
+    assert script.headers["Content-Encoding"] == "gzip"
+    assert script.headers["Content-Type"] == "application/javascript; charset=utf-8"
+    assert get("/app.js", **{"Accept-Encoding": "gzip", "If-None-Match": script.headers["ETag"]}).status == 304
+    assert get("/a.bin").headers["Content-Type"] == "application/octet-stream"
+    for path in ("/.env", "/none", "/app.py", "/../app.py", "/public/index.html", "/index.html/"):
+        assert get(path).status in (400, 404), path
+    assert get("/none").headers["X-Content-Type-Options"] == "nosniff"
+    assert get("/ws/").headers.get("X-Content-Type-Options") is None, "the app's own answers are its own"
+
+
+def test_pages_go_with_the_release(site, cut_over, get, port):
+    first, _ = site("one")
+    before = get("/")
+    second, done = site("two")
+    assert (done["changed"], get("/").text) == (True, b"two")
+    assert get("/", **{"If-None-Match": before.headers["ETag"]}).status == 200
+    assert get("/", **{"If-Modified-Since": before.headers["Last-Modified"]}).status == 200
+    assert cut_over(second)["changed"] is False
+    later = get("/").headers["ETag"]
+    assert "failed" not in cut_over(first, rollback=True)
+    assert get("/", **{"If-None-Match": later}).text == b"one"
+    assert get("/", **{"If-None-Match": before.headers["ETag"]}).status == 304
+    at_ws(port)
+
+
+def test_a_release_that_fails_its_proof_takes_its_pages_back(site, cut_over, started, get):
+    site("one")
+    made, done = site("two", arguments={"edit": without_upgrade})
+    assert "does not answer through nginx" in done["msg"]
+    assert get("/").text == b"one"
+    assert os.listdir(f"{paths.SRV}/echo/pages") != []
+    assert not os.path.exists(paths.pages("echo", made["release"]["id"]))
+
+
+def test_a_first_release_that_fails_its_proof_leaves_no_pages(site):
+    _, done = site("one", arguments={"edit": without_upgrade, "probe": {**PROBE, "path": "/ws/", "timeout": 0}})
+    assert done["failed"]
+    assert os.listdir(f"{paths.SRV}/echo/pages") == []
+
+
+def test_a_release_without_its_pages_gets_no_traffic(site, get, port, nginx_folder):
+    site("one")
+    before = configuration(nginx_folder)
+    other = {"nginx_locations": {"/": "{release}/public", "/dist/": "{release}/dist"}, "before_start": "true"}
+    made, done = site("two", **other)
+    assert done["msg"] == (
+        f"Release {made['release']['id']} has no dist (websockets_nginx_locations). nginx's files and the live link are as"
+        " before, and nginx serves what it served before."
+    )
+    assert (configuration(nginx_folder), get("/").text) == (before, b"one")
+    assert not os.path.exists(paths.pages("echo", made["release"]["id"]))
+    at_ws(port)
+
+
+def test_a_rollback_does_not_fail_for_a_page(site, cut_over, get, port, monkeypatch):
+    said = []
+    monkeypatch.setattr(cutover.AnsibleModule, "warn", lambda _module, text: said.append(text))
+    first, _ = site("one")
+    site("two")
+    wanted = {**first, "site": {**first["site"], "pages": {**first["site"]["pages"], "x": DIST}}}
+    assert cut_over(wanted, rollback=True)["changed"] is True
+    assert [text.partition(" (")[0] for text in said] == [f"Release {first['release']['id']} has no dist"]
+    assert get("/").text == b"one"
+    at_ws(port)
+
+
+def test_more_pages_of_the_live_release(site, started, cut_over, get):
+    first, _ = site("one")
+    more = {"/": "{release}/public", "/docs/": "{release}/public/docs", "= /robots.txt": "{release}/public/a.bin"}
+    inputs = {"path": "/ws/", "nginx_locations": more, "src": first["code"]["folder"]}
+    made = plan(**{**started.given("one"), **inputs})
+    assert made["release"]["id"] == first["release"]["id"]
+    assert cut_over(made, _ansible_check_mode=True)["would"][-1] == (
+        f"have nginx serve public, public/docs, public/a.bin of {made['release']['id']}"
+    )
+    assert get("/robots.txt").status == 404
+    assert cut_over(made)["changed"] is True
+    assert (get("/robots.txt").text, get("/docs/").text) == (b"x", b"docs")
+    assert cut_over(made)["changed"] is False
+
+
+def test_pages_that_somebody_has_removed_come_back(site, cut_over, get):
+    made, _ = site("one")
+    site = from_dict(Site, made["site"])
+    assert pages.in_place(site, made["release"]["id"])
+    shutil.rmtree(f"{paths.SRV}/echo/pages")
+    assert not pages.in_place(site, made["release"]["id"])
+    assert get("/").status == 404
+    assert cut_over(made)["changed"] is True
+    assert get("/").text == b"one"
+
+
+def test_a_page_for_the_exact_path_of_a_folder(site, get):
+    site("one", path="/", nginx_locations={"= /": "{release}/public/index.html"}, gate_path="/x")
+    assert (get("/").text, get("/").headers["Content-Type"]) == (b"one", "text/html; charset=utf-8")
+    assert get("/index.html").status != 200, "the app's"
 
 
 # A restart of the live release, without new code

@@ -41,6 +41,13 @@ CHOOSE = (
 )
 PACKAGE = "use names of Debian packages such as libpq5 or libpq5:amd64, without versions and options."
 LOCATION = "use a path such as /static/, = /robots.txt or = /; the app has / itself, and the role has /.websockets."
+PATH = "use / or a path that starts and ends with /, such as /ws/."
+BELOW = "the app gets only what is below websockets_path (/ws/); use a path below it."
+UPSTREAM = (
+    "use http://ADDRESS:PORT with an IP address and without a path, http://unix:/PATH of a socket, or http://websockets_APP"
+    " for an app on this host: nginx does not start if it cannot resolve a name."
+)
+FOLDER = "use {release}/ and the path of a folder in the app's folder, such as {release}/public, of letters, digits, _ . @ + and -."
 INSIDE = "with websockets_repo, name a folder inside the repository."
 REPO = "https://git.example/app.git"
 
@@ -248,6 +255,92 @@ REFUSED = {
     "folder whose path would reach beside it": (
         {"nginx_locations": {"/static": "/srv/static/"}},
         "websockets_nginx_locations is '/static': end the path with /, because its value is a folder.",
+    ),
+    "path without its last slash": ({"path": "/ws"}, f"websockets_path is '/ws': {PATH}"),
+    "path without its first slash": ({"path": "ws/"}, f"websockets_path is 'ws/': {PATH}"),
+    "no path": ({"path": ""}, f"websockets_path is '': {PATH}"),
+    "path that goes up": ({"path": "/a/../ws/"}, f"websockets_path is '/a/../ws/': {PATH}"),
+    "path with an empty part": ({"path": "/a//ws/"}, f"websockets_path is '/a//ws/': {PATH}"),
+    "path with a space": ({"path": "/w s/"}, f"websockets_path is '/w s/': {PATH}"),
+    "path with words for nginx": ({"path": "/ws/;deny all;/"}, f"websockets_path is '/ws/;deny all;/': {PATH}"),
+    "path of the role's own": ({"path": "/.websockets/"}, f"websockets_path is '/.websockets/': {PATH}"),
+    "gate beside the app's path": ({"path": "/ws/", "gate_path": "/"}, f"websockets_gate_path is '/': {BELOW}"),
+    "gate beside the app's path, with a like name": (
+        {"path": "/ws/", "gate_path": "/wss"},
+        f"websockets_gate_path is '/wss': {BELOW}",
+    ),
+    "gate beside the app's path, with it in the query": (
+        {"path": "/ws/", "gate_path": "/?a=/ws/"},
+        f"websockets_gate_path is '/?a=/ws/': {BELOW}",
+    ),
+    **{
+        f"location {path} of an app at /ws/": (
+            {"path": "/ws/", "nginx_locations": {path: "return 204;"}},
+            f"websockets_nginx_locations is {path!r}: {LOCATION.replace('/ itself', '/ws/ itself')}",
+        )
+        for path in ("/ws/", "^~ /ws/", "= /ws")
+    },
+    **{
+        f"upstream {url}": (
+            {"nginx_locations": {"/api/": url}},
+            f"websockets_nginx_locations is {{'/api/': {url!r}}}: {UPSTREAM}",
+        )
+        for url in (
+            *("http://api.example.com", "http://localhost:9000", "https://127.0.0.1:9000", "http://127.0.0.1:0"),
+            *("http://127.0.0.1:9000/v1", "http://1.2.3.4.5", "http://[::1]:99999", "http://unix:run/api.sock"),
+            *(
+                "http://unix:/run/api.sock:/v1",
+                "http://websockets_Feed",
+                "http://127.0.0.1:9000; deny all",
+                "ws://[::1]",
+            ),
+        )
+    },
+    **{
+        f"upstream {url}": (
+            {"nginx_locations": {"/api/": url}},
+            f"websockets_nginx_locations is {{'/api/': {url!r}}}: leave out the last slash: nginx passes on the path that the"
+            " client has asked for.",
+        )
+        for url in ("http://127.0.0.1:9000/", "http://[::1]/")
+    },
+    **{
+        f"folder {folder}": (
+            {"nginx_locations": {"/a/": folder}},
+            f"websockets_nginx_locations is {{'/a/': {folder!r}}}: {FOLDER}",
+        )
+        for folder in (
+            *("{release}", "{release}/", "{release}/../x", "{release}/a/./b", "{release}//etc", "{venv}/lib"),
+            *("{release}/a b", "{release}/a; deny all"),
+        )
+    },
+    **{
+        f"folder {folder}": (
+            {"nginx_locations": {"/a/": folder}},
+            f"websockets_nginx_locations is {{'/a/': {folder!r}}}: nginx serves no name that starts with a dot, such as .env; use"
+            " another folder.",
+        )
+        for folder in ("{release}/.git", "{release}/a/.env", "{release}/.hidden/a")
+    },
+    "folder of the app whose path would reach beside it": (
+        {"nginx_locations": {"/a": "{release}/a"}},
+        "websockets_nginx_locations is '/a': end the path with /, because its value is a folder.",
+    ),
+    "folder for an exact path": (
+        {"nginx_locations": {"= /a": "{release}/a/"}},
+        "websockets_nginx_locations is {'= /a': '{release}/a/'}: a path with = is one file; name it without a slash at its end.",
+    ),
+    "folder that the app does not have": (
+        {"src": str(ECHO), "nginx_locations": {"/a/": "{release}/public"}},
+        f"websockets_nginx_locations is '{{release}}/public': there is no folder public in the app's folder ({ECHO}).",
+    ),
+    "folder that is a file": (
+        {"src": str(ECHO), "nginx_locations": {"/a/": "{release}/app.py"}},
+        f"websockets_nginx_locations is '{{release}}/app.py': there is no folder app.py in the app's folder ({ECHO}).",
+    ),
+    "file that the app does not have": (
+        {"src": str(ECHO), "nginx_locations": {"= /a": "{release}/robots.txt"}},
+        f"websockets_nginx_locations is '{{release}}/robots.txt': there is no file robots.txt in the app's folder ({ECHO}).",
     ),
     "sandbox that is neither": ({"sandbox": True}, "websockets_sandbox is 'True': use auto, always or never."),
     # The source
@@ -1058,6 +1151,23 @@ ACCEPTED = {
     "an authorizer": {"auth_request": "http://[::1]:9000/check?app=echo"},
     "port alone": {"listen": "80", "tls": "none"},
     "lines for nginx": {"nginx_server": "allow all;", "nginx_locations": {"= /": "return 204;", "^~ /a/": "/srv/a"}},
+    "a path": {"path": "/ws/"},
+    "a longer path": {"path": "/a/b-1/", "gate_path": "/a/b-1/health?x=/"},
+    "the gate at a path without its last slash": {"path": "/ws/", "gate_path": "/ws?token=1"},
+    "other paths beside the app's": {
+        "path": "/ws/",
+        "nginx_locations": {"/": "return 204;", "= /": "return 204;", "/ws": "return 204;", "= /ws/": "return 204;"},
+    },
+    "files of the app": {"nginx_locations": {"= /app": "{release}/app.py", "= /": "{release}/requirements.txt"}},
+    "a folder that a build makes": {"before_start": "make", "nginx_locations": {"/a/": "{release}/a/.well-known/b/"}},
+    "upstreams": {
+        "nginx_locations": {
+            "/a/": "http://127.0.0.1",
+            "/b/": "http://[::1]:9000\n",
+            "/c": "http://unix:/run/api.sock",
+            "/d/": "http://websockets_echo",
+        }
+    },
     "all IPv6 addresses": {"listen": "[::]:443", "tls": "self-signed"},
     "loopback without TLS": {"listen": "[::1]:80"},
     "both loopback addresses": {"listen": ["127.0.0.1:80", "[::1]:80"]},

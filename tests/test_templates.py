@@ -49,6 +49,20 @@ INPUTS = {
         **{"header_size": 131072, "origins": ["https://*.example.com", "https://a.example"]},
     },
     "no log": {"access_log": "none", "listen": "18443", "listen_plain": "18080", "tls": "self-signed"},
+    "a path": {"path": "/a/ws/"},
+    "pages of its own with TLS": {
+        **{"path": "/ws/", "listen": "18443", "listen_plain": "18080", "tls": "self-signed", "hsts": 60},
+        "nginx_locations": {"/": "{release}/public", "= /robots.txt": "{release}/web/robots.txt", "/x/": "return 204;"},
+        **{"nginx_server": "add_header X-Frame-Options DENY always;", "before_start": "make pages"},
+    },
+    "other servers": {
+        **{"path": "/ws/", "trusted_proxies": ["192.0.2.10"]},
+        "nginx_locations": {
+            "/": "http://[::1]:9000\n",
+            "^~ /a/": "http://unix:/run/a.sock",
+            "/b/": "http://websockets_echo",
+        },
+    },
     "long timeouts": {"ping_interval": 86399, "proxy_timeout": 86400, "stopwaitsecs": 86400},
 }
 # What an earlier app has at the same address.

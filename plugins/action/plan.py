@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible import constants as C
@@ -129,10 +129,11 @@ class ActionModule(ActionBase):
         found: Findings = {}
         doubts: list[str] = []
         pinned: Lock | None = None
+        others: list[Inputs] = []
         if purpose == "deploy":
             if not deployed:
                 # Of several apps, the last one's fault is better found before the first one is deployed.
-                self._check_all(one for one in self._said.apps() if one != app)
+                others = self._check_all(one for one in self._said.apps() if one != app)
             inputs, site = self._checked(app)
             code, found, requirements, doubts, pinned = self._code(inputs)
         else:
@@ -145,6 +146,7 @@ class ActionModule(ActionBase):
         known = host.distribution, host.platform
         stop_at(rules.check_platform(*known, platforms))
         if purpose == "remove":
+            stop_at(rules.check_removal(inputs, host))
             to_be = Release.of(inputs.app, host.live, inputs.user)
         elif purpose == "maintenance":
             to_be = rules.the_live(inputs, host)
@@ -152,6 +154,7 @@ class ActionModule(ActionBase):
             numprocs = sizing.numprocs(inputs.numprocs, host.cores)
             stop_at(rules.check_host(inputs, site, host, numprocs))
             stop_at(pinned.check(host.python) if pinned else [])
+            self._check_upstreams([*others, inputs], {*host.apps, *deployed})
             if purpose == "restart":
                 to_be = rules.the_live(inputs, host)
             elif purpose == "rollback":
@@ -235,10 +238,26 @@ class ActionModule(ActionBase):
             stop_at(_examine(inputs, site.certificate))
         return inputs, site
 
-    def _check_all(self, apps: Iterable[str]) -> None:
-        """Stop at what the control node can tell of these apps."""
+    def _check_all(self, apps: Iterable[str]) -> list[Inputs]:
+        """Stop at what the control node can tell of these apps; return their inputs."""
+        checked = []
         for app in apps:
-            self._code(self._checked(app)[0])
+            checked.append(self._checked(app)[0])
+            self._code(checked[-1])
+        return checked
+
+    def _check_upstreams(self, found: Iterable[Inputs], there: Collection[str]) -> None:
+        """Stop at an app that needs another one of this host, which this run does not deploy before it.
+
+        :param found: the inputs of the apps that this run may deploy
+        :param there: apps that are on the host already
+        """
+        inputs, known, app = {one.app: one for one in found}, set(there), self._app
+        for one in [one for one in self._said.in_run() if one in inputs] or [app]:
+            self._app = one  # an error is about this one
+            stop_at(rules.check_upstreams(inputs[one], known))
+            known.add(one)
+        self._app = app
 
     def _recalled(self, app: str, purpose: str) -> tuple[Inputs, Site, bool]:
         """Return the inputs and the site of an app on the host, and whether its last deploy has recorded them there."""
@@ -274,7 +293,7 @@ class ActionModule(ActionBase):
         # One scan for all hosts of this task: they get the same code, even if the folder changes meanwhile.
         scan = source.scan_once(folder, C.DEFAULT_LOCAL_TMP, self._task._uuid, inputs.exclude)
         seen = source.load(scan)
-        stop_at(rules.check_source(inputs, seen.files))
+        stop_at(rules.check_source(inputs, Site.of(inputs), seen.files))
         own, pinned = source.code_text(seen.files), locked.read(folder, seen.files)
         if pinned:
             requirements = pinned.text + (own if pinned.project else "")

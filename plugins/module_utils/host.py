@@ -92,6 +92,8 @@ class Host:
     :param maintenance: when the app's maintenance began, in the host's time; empty without one
     :param proof: milliseconds of a handshake through nginx, None if it fails, or if the host itself can tell that a
         cut-over has something to do
+    :param apps: apps that nginx serves on this host
+    :param used_by: other apps, or files of other sites, from which nginx passes requests on to this one
     """
 
     init: str
@@ -128,3 +130,5 @@ class Host:
     maintenance: str = ""
     proof: float | None = None
     markers: dict[str, str] = field(default_factory=dict)
+    apps: list[str] = field(default_factory=list)
+    used_by: list[str] = field(default_factory=list)

@@ -201,6 +201,21 @@ def nginx_nofile() -> int:
     return largest("LimitNOFILE", paths.drop_in("nginx"))
 
 
+def users(app: str, sites: dict[str, Site]) -> set[str]:
+    """Return the other apps, or the files of other sites, from which nginx passes requests on to an app.
+
+    :param sites: {app: its site} of all sites that this role has made on the host
+    """
+    upstream = re.compile(rf"http://websockets_{re.escape(app)}(/.*)?", re.S)
+    names = {site.file: name for name, site in sites.items()}
+    found = {
+        names.get(path, path)
+        for path, words, _ in statements(paths.NGINX_MAIN)
+        if len(words) == 2 and words[0] == "proxy_pass" and upstream.fullmatch(words[1])
+    }
+    return found - {app}
+
+
 def claims(app: str, sites: dict[str, Site], foreign: list[Server]) -> dict[str, list[str]]:
     """Return {whose they are: what no other app's server may have}, see :meth:`site.Server.claims`.
 

@@ -50,6 +50,22 @@ def next_link(app: str) -> str:
     return f"{app_base(app)}/next"
 
 
+def pages(app: str, id: str) -> str:
+    """Return the folder of what nginx's user may read of a release."""
+    return f"{app_base(app)}/pages/{id}"
+
+
+def live_pages(app: str) -> str:
+    """Return the link to the pages of the release that gets the traffic."""
+    return pages(app, "live")
+
+
+def page(pages: str, source: str) -> str:
+    """Return the place of one of its pages, by its path in the app's folder."""
+    # One name, whatever its depth: one page may be a folder of another.
+    return f"{pages}/{source.replace('/', ':')}"
+
+
 def site_record(app: str) -> str:
     """Return the file in which a cut-over records the site that nginx serves for an app, as JSON."""
     return f"{app_base(app)}/site.json"

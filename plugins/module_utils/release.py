@@ -396,7 +396,8 @@ def still_serves(app: str) -> str:
 def discard(release: Release) -> None:
     """Remove a release that has failed, unless it has ever had the traffic. Its packages and its logs stay for the next try."""
     if not os.path.exists(f"{release.path}/{_PREVIOUS}"):
-        shutil.rmtree(release.path, ignore_errors=True)
+        for folder in (release.path, paths.pages(release.app, release.id)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def point(link: str, target: str) -> None:
@@ -501,6 +502,7 @@ def unneeded(app: str, keep: int) -> tuple[list[str], list[str]]:
     kept = {now, *newest[:keep]} | ({found[now].previous} & set(found) if now in found else set())
     ids = [id for id in folders(app) if id not in kept]
     gone = glob.glob(f"{base}/releases/.*.partial") + [Release.of(app, id).path for id in ids]
+    gone += [path for path in glob.glob(f"{base}/pages/*") if os.path.basename(path) not in {"live", *kept}]
     # A release that has failed is gone already, and its logs are not.
     logs = glob.glob(f"{glob.escape(Release.of(app, '').logs)}/*.log*")
     gone += [log for log in logs if (named := _LOG.search(log)) and named[1] not in kept]

@@ -19,6 +19,8 @@ from .inputs import APP_NAME, HIDDEN, PREFIX, SECRET, InputError, Inputs, proble
 from .release import MOST_PROCESSES, Release
 from .site import (
     DEFAULT_PORTS,
+    OF_RELEASE,
+    WELL_KNOWN,
     Others,
     Site,
     both_families,
@@ -54,8 +56,17 @@ _ORIGIN_WILD = re.compile(
 _STICKY = re.compile(r"none|address|cookie [A-Za-z0-9_]{1,64}")
 _NETWORK = re.compile(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?", re.ASCII)
 _EMAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
-_AUTH_URL = re.compile(r"http://([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/[\w./~%&=?+-]*", re.ASCII)
-# Prefix and exact locations of nginx. "/" is not among them: it is the app's.
+_HTTP = r"http://([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+_AUTH_URL = re.compile(_HTTP + r"/[\w./~%&=?+-]*", re.ASCII)
+# What nginx can pass requests on to: an address, a Unix socket, or the upstream of an app.
+_UPSTREAM_URL = re.compile(_HTTP, re.ASCII)
+_UPSTREAM_SOCKET = re.compile(r"http://unix:/[\w./@+-]+", re.ASCII)
+_UPSTREAM_APP = re.compile(rf"http://websockets_({APP_NAME.pattern})")
+_NO_NAME = "nginx does not start if it cannot resolve a name."
+# A path for the app, and a folder or a file of its own code.
+_PATH = re.compile(r"/([\w.~@+-]+/)*", re.ASCII)
+_OF_RELEASE = re.compile(re.escape(OF_RELEASE) + r"[\w./@+-]+", re.ASCII)
+# Prefix and exact locations of nginx. "/" is not among them: it is the app's, if it has no other path.
 _LOCATION = re.compile(r"((=|\^~) )?/[\w./~%@+-]+|= /", re.ASCII)
 # The role replaces only names of this form, so that other braces, such as JSON's, stay as they are.
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -358,8 +369,13 @@ def _check_environment(inputs: Inputs, problems: _Problems, variable: str) -> No
 
 def _check_gate(inputs: Inputs, problems: _Problems) -> None:
     path = inputs.gate_path
-    if not path.startswith("/") or not path.isascii() or re.search(r"[\x00-\x20\x7f]", path):
+    if path == inputs.path:
+        pass  # the default
+    elif not path.startswith("/") or not path.isascii() or re.search(r"[\x00-\x20\x7f]", path):
         problems.add("gate_path", "use a path that starts with / and has no spaces; encode other characters as %XX.")
+    elif _is_path(inputs.path) and not f"{path.partition('?')[0]}/".startswith(inputs.path):
+        remedy = f"the app gets only what is below websockets_path ({inputs.path}); use a path below it."
+        problems.add("gate_path", remedy)
     for name, value in inputs.gate_headers.items():
         if not _HEADER_NAME.fullmatch(str(name)):
             problems.add("gate_headers", "use header names such as Origin.", name)
@@ -396,13 +412,20 @@ def _check_addresses(inputs: Inputs, problems: _Problems) -> None:
     if not _STICKY.fullmatch(inputs.sticky):
         remedy = "use none, address, or cookie NAME with a name of at most 64 letters, digits and _ that the app does not use."
         problems.add("sticky", remedy)
-    if inputs.auth_request and not _is_auth_url(inputs.auth_request):
-        remedy = "use http://ADDRESS:PORT/path with an IP address: nginx does not start if it cannot resolve a name."
-        problems.add("auth_request", remedy)
+    if not _is_path(inputs.path):
+        problems.add("path", "use / or a path that starts and ends with /, such as /ws/.")
+    if inputs.auth_request and not _is_url(_AUTH_URL, inputs.auth_request):
+        problems.add("auth_request", f"use http://ADDRESS:PORT/path with an IP address: {_NO_NAME}")
 
 
-def _is_auth_url(url: str) -> bool:
-    match = _AUTH_URL.fullmatch(url)
+def _is_path(path: str) -> bool:
+    """Tell whether this can be the path of an app. nginx compares it with a request's path, which has no . and .. any more."""
+    return bool(_PATH.fullmatch(path)) and not {".", ".."} & {*path.split("/")} and "/.websockets" not in path
+
+
+def _is_url(pattern: re.Pattern[str], url: str) -> bool:
+    """Tell whether this is such a URL, with an IP address and a port."""
+    match = pattern.fullmatch(url)
     if not match or not is_address(match[1].strip("[]")):
         return False
     return 1 <= int((match[2] or ":80")[1:]) <= 65535
@@ -425,23 +448,58 @@ def _check_proxies(inputs: Inputs, problems: _Problems) -> None:
 
 
 def _check_own_lines(inputs: Inputs, problems: _Problems) -> None:
+    mine = {inputs.path, f"^~ {inputs.path}", f"= {inputs.path.rstrip('/')}"} if _is_path(inputs.path) else {"/"}
     for path, value in inputs.nginx_locations.items():
-        if not isinstance(path, str) or not _LOCATION.fullmatch(path) or "/.websockets" in path:
-            remedy = "use a path such as /static/, = /robots.txt or = /; the app has / itself, and the role has /.websockets."
+        is_path = isinstance(path, str) and (_LOCATION.fullmatch(path) or path == "/") and "/.websockets" not in path
+        if not is_path or path in mine:
+            remedy = (
+                f"use a path such as /static/, = /robots.txt or = /; the app has {inputs.path} itself, and the role has"
+                " /.websockets."
+            )
             problems.add("nginx_locations", remedy, path)
         elif not isinstance(value, str) or not value.strip():
             remedy = (
                 "use nginx's lines for this location, or the absolute path of a folder of static files on the host."
             )
             problems.add("nginx_locations", remedy, {path: value})
-        elif value.startswith("/") and not re.fullmatch(r"[\w./@+-]+", value.strip()):
-            remedy = (
-                "use only letters, digits, _ . / @ + and - in a folder's path; nginx's own lines do not start with /."
-            )
+        elif remedy := _wrong_upstream(value.rstrip()) or _wrong_folder(path, value.rstrip()):
             problems.add("nginx_locations", remedy, {path: value})
-        elif value.startswith("/") and not path.startswith("= ") and not path.endswith("/"):
+        elif value.startswith(("/", OF_RELEASE)) and not path.startswith("= ") and not path.endswith("/"):
             # Without it, nginx would serve /static../x from beside the folder.
             problems.add("nginx_locations", "end the path with /, because its value is a folder.", path)
+
+
+def _wrong_upstream(value: str) -> str:
+    """Return the remedy for a value that is a URL which nginx cannot pass requests on to, empty for any other."""
+    if not re.match(r"\w+://", value) or _UPSTREAM_SOCKET.fullmatch(value) or _UPSTREAM_APP.fullmatch(value):
+        return ""
+    if _is_url(_UPSTREAM_URL, value):
+        return ""
+    if _is_url(_UPSTREAM_URL, value.rstrip("/")):
+        return "leave out the last slash: nginx passes on the path that the client has asked for."
+    return (
+        "use http://ADDRESS:PORT with an IP address and without a path, http://unix:/PATH of a socket, or"
+        f" http://websockets_APP for an app on this host: {_NO_NAME}"
+    )
+
+
+def _wrong_folder(path: str, value: str) -> str:
+    """Return the remedy for a value that is a folder or a file which nginx cannot serve, empty for any other."""
+    if value.startswith("/") and not re.fullmatch(r"[\w./@+-]+", value):
+        return "use only letters, digits, _ . / @ + and - in a folder's path; nginx's own lines do not start with /."
+    if not value.startswith("{"):
+        return ""
+    parts = value.removeprefix(OF_RELEASE).rstrip("/").split("/")
+    if not _OF_RELEASE.fullmatch(value) or {"", ".", ".."} & {*parts}:
+        return (
+            "use {release}/ and the path of a folder in the app's folder, such as {release}/public, of letters, digits,"
+            " _ . @ + and -."
+        )
+    if any(part.startswith(".") and part != WELL_KNOWN for part in parts):
+        return "nginx serves no name that starts with a dot, such as .env; use another folder."
+    if path.startswith("= ") and value.endswith("/"):
+        return "a path with = is one file; name it without a slash at its end."
+    return ""
 
 
 def _check_origins(inputs: Inputs, site: Site, problems: _Problems) -> None:
@@ -527,7 +585,7 @@ def _check_tls(inputs: Inputs, site: Site, problems: _Problems) -> None:
                 problems.add("server_name", remedy, name)
 
 
-def check_source(inputs: Inputs, files: Collection[str]) -> list[str]:
+def check_source(inputs: Inputs, site: Site, files: Collection[str]) -> list[str]:
     """Return a message for each problem of the app's files.
 
     :param files: the relative paths of all of them
@@ -543,6 +601,12 @@ def check_source(inputs: Inputs, files: Collection[str]) -> list[str]:
                 there = ", ".join(sorted(files)[:5])
                 remedy = f"there is no {word} in the app's folder ({inputs.src or '.'}), which has {there}."
                 problems.add(name, remedy, command)
+    # A command before the start may make the others.
+    for value, page in site.pages.items() if not inputs.before_start else ():
+        if not (page.source in files if page.file else any(file.startswith(f"{page.source}/") for file in files)):
+            what = "file" if page.file else "folder"
+            remedy = f"there is no {what} {page.source} in the app's folder ({inputs.src or '.'})."
+            problems.add("nginx_locations", remedy, value)
     return problems
 
 
@@ -573,6 +637,30 @@ def check_paths(inputs: Inputs, release: Release) -> list[str]:
             f"the path of its Unix socket, {longest}, has {len(longest.encode())} bytes of at most {SOCKET_PATH_MAX}"
         )
         problems.add("app", f"{remedy}; use a shorter name.")
+    return problems
+
+
+def check_upstreams(inputs: Inputs, apps: Collection[str]) -> list[str]:
+    """Return a message for each app to which nginx is to pass requests on, and which it does not know.
+
+    :param apps: the apps that nginx serves on this host, or that this run has deployed before
+    """
+    problems = _Problems(inputs)
+    for path, value in inputs.nginx_locations.items():
+        other = _UPSTREAM_APP.fullmatch(str(value).rstrip())
+        if other and other[1] not in {inputs.app, *apps}:
+            remedy = f"{other[1]} is not on this host yet; deploy it first, or name it before {inputs.app} in"
+            problems.add("nginx_locations", f"{remedy} websockets_apps.", {path: value})
+    return problems
+
+
+def check_removal(inputs: Inputs, host: Host) -> list[str]:
+    """Return a message if nginx passes requests on to the app from elsewhere: nginx would refuse to go on without it."""
+    problems = _Problems(inputs)
+    if host.used_by:
+        users = " and ".join(host.used_by)
+        remedy = f"nginx passes requests on to it from {users}; change or remove that first."
+        problems.add("app", remedy)
     return problems
 
 

@@ -13,6 +13,10 @@ from . import paths
 from .inputs import Inputs
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# The start of a value of websockets_nginx_locations that is a folder or a file of the app's own.
+OF_RELEASE = "{release}/"
+# The one name with a dot that is for everybody (RFC 8615).
+WELL_KNOWN = ".well-known"
 _LISTEN = re.compile(r"(?:(?P<v4>[0-9.]+):|\[(?P<v6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]{1,5})")
 
 
@@ -90,6 +94,20 @@ class Others:
 
 
 @dataclass(frozen=True)
+class Page:
+    """A folder or a file of the app's that nginx serves.
+
+    :param source: its path in the app's folder
+    :param place: where nginx finds that of the live release
+    :param file: whether it is a file
+    """
+
+    source: str
+    place: str
+    file: bool
+
+
+@dataclass(frozen=True)
 class Site:
     """nginx's site of an app.
 
@@ -105,6 +123,7 @@ class Site:
     :param tls_port: the port of TLS in a URL, with its colon; empty for 443
     :param access_log: nginx's ``access_log`` for the app, empty for that of all sites
     :param worker_shutdown_timeout: seconds after which the app's clients may be cut, once nginx has been reloaded; 0 for never
+    :param pages: {value in ``websockets_nginx_locations``: what it means} of those that are in the app's folder
     :param variables: start of the names of the variables that its file defines for all of nginx's sites
     """
 
@@ -121,6 +140,7 @@ class Site:
     variables: str = ""
     access_log: str = ""
     worker_shutdown_timeout: int = 0
+    pages: dict[str, Page] = field(default_factory=dict)
 
     @classmethod
     def of(cls, inputs: Inputs, ipv6: bool = True) -> Site:
@@ -150,6 +170,7 @@ class Site:
                 inputs.access_log, ""
             ),
             worker_shutdown_timeout=inputs.worker_shutdown_timeout,
+            pages=_pages(inputs),
             # Not the app's name: a variable has no dash, and nginx refuses one that is longer than about 45 characters.
             variables=f"websockets_{hashlib.sha256(inputs.app.encode()).hexdigest()[:8]}",
         )
@@ -320,6 +341,15 @@ def _certificate(inputs: Inputs) -> Certificate:
         path, key = inputs.tls_certificate, inputs.tls_key
     names = [sample(name) for name in inputs.server_name]
     return Certificate(mode, path, key, names, given, inputs.acme_directory, inputs.acme_email)
+
+
+def _pages(inputs: Inputs) -> dict[str, Page]:
+    found, live = {}, paths.live_pages(inputs.app)
+    for path, value in inputs.nginx_locations.items():
+        if str(value).startswith(OF_RELEASE):
+            source = value.rstrip().removeprefix(OF_RELEASE).rstrip("/")
+            found[value] = Page(source, paths.page(live, source), path.startswith("= "))
+    return found
 
 
 def _origins(inputs: Inputs, secure: bool) -> list[str]:

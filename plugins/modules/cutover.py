@@ -13,6 +13,7 @@ description:
   - It has nginx test its whole configuration with the new files, puts them in place, and reloads nginx if they differ.
   - Before a new release gets the traffic, each of its processes has to answer a handshake through a server of nginx's
     that no client reaches.
+  - If the site has pages of the app's, it makes hard links to those of the release, which nginx's user can read.
   - It points the live link at the release's sockets by one rename, and proves the result by a handshake through nginx.
   - If any of these steps fails, it puts the files and the link back and stops the release.
   - This module is for the role P(websockets.deploy.websockets#role) itself; its options change without notice.
@@ -130,7 +131,7 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import acme, certificate, handshake, lock, nginx, paths, recorded, sizing, tls
+from ..module_utils import acme, certificate, handshake, lock, nginx, pages, paths, recorded, sizing, tls
 from ..module_utils import release as releases
 from ..module_utils.probe import Probe
 from ..module_utils.record import from_dict
@@ -203,6 +204,7 @@ class CutOver:
         self.site = from_dict(Site, given["site"])
         self.probe = from_dict(Probe, {**given["probe"], "timeout": min(given["probe"]["timeout"], 5)})
         self.old = releases.live_id(self.release.app)
+        self.old_pages = pages.live_id(self.release.app)
         self.swap = self.old != self.release.id
         # In check mode the host may not have nginx or openssl yet.
         tools = ["nginx", *(["openssl"] if self.site.certificate else [])]
@@ -233,6 +235,9 @@ class CutOver:
         self.files: nginx.Texts = {path: text for path, text in wanted.items() if there[path] != text}
         self.before = {**{path: there[path] for path in self.files}, **{path: nginx.read(path) for path in self.gone}}
         self.files |= self.gone
+        self.text, self.wanted = wanted[self.site.file], wanted
+        self.files = {path: text for path, text in wanted.items() if there[path] != text}
+        self.before = {path: there[path] for path in self.files}
         self.due = certificate.due(self.site)
 
     def test(self) -> None:
@@ -240,7 +245,8 @@ class CutOver:
         if not self.files or not self.installed:
             return
         try:
-            words = nginx.test(self.files, certificate.to_come(self.site.certificate))
+            to_come = nginx.upstreams_to_come(self.wanted) if self.module.check_mode else {}
+            words = nginx.test({**self.files, **to_come}, certificate.to_come(self.site.certificate))
             if found := conflict(words, self.probe.server_name):
                 raise nginx.NginxError(found)
         except (nginx.NginxError, tls.CertificateError) as error:
@@ -269,13 +275,16 @@ class CutOver:
             )
         elif stale:
             words.append("reload nginx, which shows an older certificate than its file has")
+        if not pages.in_place(self.site, self.release.id):
+            served = ", ".join(page.source for page in self.site.pages.values())
+            words.append(f"have nginx serve {served} of {self.release.id}")
         if self.swap:
             instead = f" instead of {self.old}" if self.old else ""
             words.append(f"give {self.release.id} the traffic{instead}, and prove it through nginx")
         return words
 
     def apply(self, stale: bool) -> tuple[bool, float]:
-        """Put everything in place and prove it; return whether nginx was reloaded, and the seconds of the proof.
+        """Put everything in place and prove it; return whether nginx serves anything else, and the seconds of the proof.
 
         :param stale: whether nginx has to be reloaded even if no file differs
         """
@@ -288,15 +297,22 @@ class CutOver:
                 stale |= certificate.certify(self.module, self.site, self.due, challenge)
         except acme.AcmeError as error:
             self.fail(str(error))
+        serves_pages = pages.in_place(self.site, self.release.id)
+        self.publish()
         further = {"headers": given["headers"], "sources": given["proof_sources"]}
         at, seconds = self.site.addresses[0], 0.0
         try:
             if self.swap and self.gone:
                 # Clients come to the new site with the reload, so what it serves is proved before.
                 self.take_place(further)
+            if not self.swap and not serves_pages:
+                pages.point(self.release.app, self.release.id)
             reloaded = nginx.apply(self.files, stale)
             if self.swap and not self.gone:
                 self.prove_next(further)
+                # Two renames are not one. A page that a browser gets between them is as one that it got before the deploy.
+                if self.site.pages:
+                    pages.point(self.release.app, self.release.id)
                 releases.point(self.release.live_link, self.release.sockets)
             for at in self.site.addresses:
                 seconds = max(seconds, prove(at, self.probe, **further))
@@ -304,14 +320,30 @@ class CutOver:
             self.take_back()
             self.fail(
                 f"Release {self.release.id} does not answer through nginx at {':'.join(map(str, at))};"
-                f" nginx's files and the live link are as before, and {releases.still_serves(self.release.app)}. {error}"
+                f" {self.untouched()} {error}"
             )
         recorded.write(self.site, self.text)
         if given["inputs"] is not None:
             recorded.write_inputs(self.site, given["inputs"], given["headers"])
         if self.swap:
             releases.went_live(self.release, None if given["rollback"] else self.old)
-        return reloaded, seconds
+        return reloaded or not serves_pages, seconds
+
+    def publish(self) -> None:
+        """Make the pages of the release that nginx's user may read. Nothing serves them yet."""
+        try:
+            lacking = pages.publish(self.release, self.site.pages.values())
+        except OSError as error:
+            self.fail(f"The pages of release {self.release.id} cannot be made. {self.untouched()} {error}")
+        if lacking:
+            lacks = f"Release {self.release.id} has no {' and no '.join(lacking)} (websockets_nginx_locations)"
+            if not self.module.params["rollback"]:
+                self.fail(f"{lacks}. {self.untouched()}")
+            self.module.warn(f"{lacks}: nginx answers 404 there. The app goes back all the same.")
+
+    def untouched(self) -> str:
+        """Return what serves after a step has failed that had changed nothing."""
+        return f"nginx's files and the live link are as before, and {releases.still_serves(self.release.app)}."
 
     def take_place(self, further: Mapping[str, Any]) -> None:
         """Make ready for the clients of the app in whose place this one comes: the proof before them, the link, maintenance.
@@ -353,6 +385,11 @@ class CutOver:
             for path in (link, paths.maintenance(self.release.app)):
                 if os.path.lexists(path):
                     os.unlink(path)
+        elif self.swap and os.path.lexists(link):
+            os.unlink(link)
+        if pages.live_id(self.release.app) != self.old_pages:
+            pages.point(self.release.app, self.old_pages)
+        nginx.apply(self.before)
 
     def fail(self, message: str) -> NoReturn:
         """Fail the module, and stop the release if it gets no traffic."""
@@ -400,10 +437,10 @@ def cut_over(module: AnsibleModule) -> None:
     if module.check_mode:
         would = this.would(stale)
         module.exit_json(changed=bool(would), diff=diff, would=would)
-    reloaded, seconds = this.apply(stale)
+    differs, seconds = this.apply(stale)
     if module.params["last"]:
         lock.end(from_dict(Run, module.params["run"]))
-    module.exit_json(changed=reloaded or this.swap, diff=diff, milliseconds=round(seconds * 1000, 1))
+    module.exit_json(changed=differs or this.swap, diff=diff, milliseconds=round(seconds * 1000, 1))
 
 
 if __name__ == "__main__":

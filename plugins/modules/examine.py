@@ -77,6 +77,7 @@ def of_nginx(files: Mapping[str, str | None], site: Site) -> Iterator[str]:
             pair = tls.make(["localhost"])
             stand_ins = dict(zip((site.certificate.path, site.certificate.key), pair, strict=True))
         own = {path: text for path, text in stand_ins.items() if path.startswith(f"{paths.NGINX}/")}
+        own |= nginx.upstreams_to_come(files)
         nginx.test({**differing, **own}, {path: text for path, text in stand_ins.items() if path not in own})
     except tls.CertificateError:
         return  # openssl is still to be installed

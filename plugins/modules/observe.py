@@ -147,6 +147,7 @@ from ..module_utils import (
     lock,
     neighbours,
     nginx,
+    pages,
     paths,
     recorded,
     services,
@@ -214,6 +215,7 @@ def prove(given: dict[str, Any], site: Site, probe: Probe, ipv6: bool) -> float 
         or nginx.is_pending()
         or not recorded.has_inputs(site, given["inputs"], given["headers"])
         or not certificate.at_rest(site, probe)
+        or not pages.in_place(site, releases.live_id(site.app))
     ):
         return None
     further = {"headers": given["headers"], "sources": given["proof_sources"]}
@@ -288,6 +290,8 @@ def observe(given: dict[str, Any]) -> Host:
         replaced=replaced(given["replaces"], gone) if recorded.has(given["replaces"]) else None,
         maintenance=recorded.maintenance(app),
         proof=prove(given, site, probe, ipv6) if good else None,
+        apps=sorted(sites),
+        used_by=sorted(neighbours.users(app, sites)),
     )
 
 

@@ -42,6 +42,11 @@ class Variables:
         """Return the names of the apps that the variables describe."""
         return described.described(self._variables) or [str(self._value(f"{PREFIX}app", self._variables))]
 
+    def in_run(self) -> list[str]:
+        """Return the names of the apps that a run of all of the role deploys, in their order."""
+        only = str(self._value(described.ONLY, self._variables))
+        return [only] if only else self.apps()
+
     def chosen(self, purpose: str) -> str:
         """Return the name of the app that a task is about.
 
