@@ -28,6 +28,8 @@ class App:
     name: str
     numprocs: int
     port: int
+    path: str = ""
+    variables: dict = dataclasses.field(default_factory=dict)
 
     @property
     def release(self):
@@ -43,7 +45,7 @@ class App:
 
     @property
     def url(self):
-        return f"ws://localhost:{self.port}/"
+        return f"ws://localhost:{self.port}/{self.path}"
 
     @property
     def address(self):
@@ -214,11 +216,11 @@ def load(request, name, echo):
     folder.mkdir(exist_ok=True)
 
     @contextlib.contextmanager
-    def run(experiment, rate=200, held=400, seconds=600):
+    def run(experiment, rate=200, held=400, seconds=600, app=echo):
         path, report = folder / f"{experiment}-{name}.json", Report()
         path.unlink(missing_ok=True)
         limits = [f"--rate={rate}", f"--held={held}", f"--seconds={seconds}"]
-        where = [echo.url, f"--address={echo.address}"]
+        where = [app.url, f"--address={app.address}"]
         command = [sys.executable, MOLECULE / "load" / "client.py", *where, *limits, "--report", path]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
             try:

@@ -44,6 +44,27 @@ def claims(app):
     return neighbours.claims(app, recorded.sites(), neighbours.foreign_servers(app))
 
 
+# Sites that need the app
+
+
+def test_who_passes_requests_on_to_an_app_is_found(etc):
+    for app, lines in {
+        "chat": "proxy_pass http://websockets_feed;",
+        "feed": "proxy_pass http://websockets_feed/;",
+    }.items():
+        (etc / f"nginx/conf.d/websockets-{app}.conf").write_text(f"server {{ location / {{ {lines} }} }}\n")
+    (etc / "nginx/sites-enabled").mkdir(exist_ok=True)
+    (etc / "nginx/sites-enabled/theirs").write_text(
+        "server { location /a { proxy_pass\n 'http://websockets_feed'; } }\n"
+    )
+    (etc / "nginx/conf.d/other.conf").write_text(
+        "server { location /a { proxy_pass http://websockets_feed-2; } # proxy_pass http://websockets_feed;\n }\n"
+    )
+    users = neighbours.users("feed", recorded.sites())
+    assert users == {"chat", f"{etc}/nginx/sites-enabled/theirs"}
+    assert neighbours.users("chat", recorded.sites()) == set()
+
+
 # Programs that listen
 
 
