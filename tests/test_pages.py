@@ -26,7 +26,7 @@ def made(host):
             path = Path(made.code, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-            path.chmod(0o640)
+            path.chmod(0o644)
             os.utime(path, (0, 0))
         return made
 
@@ -93,7 +93,6 @@ def test_a_link_stays_inside(made, host):
 
 
 def test_no_link_on_the_way_is_followed(made, host):
-    """The app's user may own what a build has made."""
     one = made(ONE, {"real/index.html": "x"})
     (host / "etc-of-the-host").mkdir()
     (host / "etc-of-the-host" / "shadow").write_text("secret")
@@ -169,6 +168,20 @@ def test_another_file_of_the_same_size_has_another_time(made):
     assert len({one["changed"], two["changed"], three["changed"]}) == 3
     assert one["same"] == two["same"] == three["same"], "no browser need get it again"
     assert one["same"] > 1_700_000_000
+
+
+def test_what_a_command_has_made_again_is_published_again(made):
+    one = made(ONE, {"public/changed": "1", "public/same": "x"})
+    pages.publish(one, [page()])
+    before = times(ONE)
+    Path(one.code, "public", "changed").unlink()
+    made(ONE, {"public/changed": "2", "public/same": "x"})
+    pages.publish(one, [page()])
+    assert published(ONE)["changed"] == "1"
+    pages.publish(one, [page()], anew=True)
+    assert published(ONE) == {"changed": "2", "same": "x"}
+    assert times(ONE)["changed"] > before["changed"]
+    assert os.listdir(paths.pages("echo", ONE)) == ["public"]
 
 
 # Where they lead, and where they end

@@ -6,14 +6,12 @@ another folder, from which nginx serves it by a link to the pages of the live re
 
 from __future__ import annotations
 
-import contextlib
 import filecmp
 import glob
 import os
 import shutil
-import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from . import paths
 from . import release as releases
@@ -43,22 +41,25 @@ def point(app: str, id: str) -> None:
         os.unlink(link)
 
 
-def publish(release: Release, pages: Iterable[Page]) -> list[str]:
+def publish(release: Release, pages: Iterable[Page], anew: bool = False) -> list[str]:
     """Make these pages of a release, where there are none yet; return the paths of those that it does not have.
 
+    :param anew: whether to make all of them again: a command before the start may have made other files than the last time
     :raises OSError: if one cannot be made
     """
     top, lacking = paths.pages(release.app, release.id), []
     # nginx makes an ETag of a file's time and size. All files of a release are of 1970, so each publication has its own time.
     times = [int(os.lstat(path).st_mtime) for path in glob.glob(f"{glob.escape(os.path.dirname(top))}/*/*")]
     now = max([int(time.time()), *(at + 1 for at in times)])
-    for page in _missing(pages, top):
-        partial = f"{top}/.partial"
+    for page in pages if anew else _missing(pages, top):
+        partial, place = f"{top}/.partial", paths.page(top, page.source)
         shutil.rmtree(partial, ignore_errors=True)
         for folder in (os.path.dirname(top), top, partial):
             _folder(folder)
-        if _publish(release.code, page, f"{partial}/page", now):
-            os.rename(f"{partial}/page", paths.page(top, page.source))
+        if _publish(release.code, page, f"{partial}/page", (page.place, place), now):
+            if os.path.lexists(place):
+                os.rename(place, f"{partial}/earlier")
+            os.rename(f"{partial}/page", place)
         else:
             lacking.append(page.source)
         shutil.rmtree(partial)
@@ -69,50 +70,34 @@ def _missing(pages: Iterable[Page], top: str) -> list[Page]:
     return [page for page in pages if not os.path.lexists(paths.page(top, page.source))]
 
 
-def _publish(code: str, page: Page, place: str, now: int) -> bool:
-    """Make a page at a place; return whether the code has it.
-
-    The app's user may own what a build has made, and may exchange it meanwhile. So no link is followed on the way.
-    """
-    *folders, name = page.source.split("/")
-    if not page.file:
-        folders.append(name)
-    with contextlib.ExitStack() as opened:
-        at = os.open(code, os.O_DIRECTORY)
-        opened.callback(os.close, at)
-        try:
-            for folder in folders:
-                at = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
-                opened.callback(os.close, at)
-            if page.file:
-                regular = stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
-                return regular and _file(name, at, place, page.place, now)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        _tree(at, place, page.place, now)
+def _publish(code: str, page: Page, place: str, earlier: Sequence[str], now: int) -> bool:
+    """Make a page at a place; return whether the code has it. A link on the way to it may lead anywhere, so there may be none."""
+    source = os.path.join(os.path.realpath(code), page.source)
+    is_there = os.path.isfile if page.file else os.path.isdir
+    if os.path.realpath(source) != source or not is_there(source):
+        return False
+    (_file if page.file else _tree)(source, place, earlier, now)
     return True
 
 
-def _tree(top: int, place: str, live: str, now: int) -> None:
-    """Make a folder with what an open folder has: folders, regular files, and links that stay inside.
+def _tree(source: str, place: str, earlier: Sequence[str], now: int) -> None:
+    """Make a folder with what another one has: folders, regular files, and links that stay inside.
 
-    :param live: the same folder of the live release
+    :param earlier: places of the same folder that browsers may have seen
     """
     links = []
     _folder(place)
-    # This walk follows no link either.
-    for path, folders, files, at in os.fwalk(".", dir_fd=top):
-        folders[:] = [name for name in folders if _is_public(name)]
-        for name in [*folders, *filter(_is_public, files)]:
-            inside = os.path.normpath(os.path.join(path, name))
-            mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
-            if stat.S_ISDIR(mode):
-                _folder(f"{place}/{inside}")
-            elif stat.S_ISREG(mode):
-                _file(name, at, f"{place}/{inside}", f"{live}/{inside}", now)
-            elif stat.S_ISLNK(mode):
-                os.symlink(os.readlink(name, dir_fd=at), f"{place}/{inside}")
+    for parent, folders, files in os.walk(source):
+        folders[:] = filter(_is_public, folders)
+        for path in (os.path.join(parent, name) for name in [*folders, *filter(_is_public, files)]):
+            inside = os.path.relpath(path, source)
+            if os.path.islink(path):
                 links.append(f"{place}/{inside}")
+                os.symlink(os.readlink(path), links[-1])
+            elif os.path.isdir(path):
+                _folder(f"{place}/{inside}")
+            elif os.path.isfile(path):
+                _file(path, f"{place}/{inside}", [f"{folder}/{inside}" for folder in earlier], now)
     for link in links:
         leads_to = os.path.realpath(link)
         if not leads_to.startswith(f"{os.path.realpath(place)}/") or not os.path.exists(leads_to):
@@ -120,19 +105,14 @@ def _tree(top: int, place: str, live: str, now: int) -> None:
     os.utime(place, (now, now))
 
 
-def _file(name: str, at: int, place: str, live: str, now: int) -> bool:
-    """Make a hard link to a file in an open folder that everybody can read; return whether it is a regular file."""
-    os.link(name, place, src_dir_fd=at, follow_symlinks=False)
-    found = os.lstat(place)
-    if not stat.S_ISREG(found.st_mode):
-        os.unlink(place)
-        return False
-    os.chown(place, os.geteuid(), os.getegid())
-    os.chmod(place, found.st_mode & 0o755 | 0o444)
-    if os.path.isfile(live) and filecmp.cmp(live, place, shallow=False):
-        now = int(os.stat(live).st_mtime)  # a browser that has it need not get it again
+def _file(source: str, place: str, earlier: Sequence[str], now: int) -> None:
+    """Make a hard link to a file. Everybody can read it: only the folders above it keep others away."""
+    os.link(source, place)
+    for path in earlier:
+        if os.path.isfile(path) and filecmp.cmp(path, place, shallow=False):
+            now = int(os.stat(path).st_mtime)  # a browser that has it need not get it again
+            break
     os.utime(place, (now, now))
-    return True
 
 
 def _folder(path: str) -> None:

@@ -332,7 +332,7 @@ class CutOver:
     def publish(self) -> None:
         """Make the pages of the release that nginx's user may read. Nothing serves them yet."""
         try:
-            lacking = pages.publish(self.release, self.site.pages.values())
+            lacking = pages.publish(self.release, self.site.pages.values(), anew=self.swap)
         except OSError as error:
             self.fail(f"The pages of release {self.release.id} cannot be made. {self.untouched()} {error}")
         if lacking:
