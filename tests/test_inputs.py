@@ -42,7 +42,7 @@ CHOOSE = (
 PACKAGE = "use names of Debian packages such as libpq5 or libpq5:amd64, without versions and options."
 LOCATION = "use a path such as /static/, = /robots.txt or = /; the app has / itself, and the role has /.websockets."
 PATH = "use / or a path that starts and ends with /, such as /ws/."
-BELOW = "the app gets only what is below websockets_path (/ws/); use a path below it."
+BELOW_PATH = "the app gets only what is below websockets_path (/ws/); use a path below it."
 UPSTREAM = (
     "use http://ADDRESS:PORT with an IP address and without a path, http://unix:/PATH of a socket, or http://websockets_APP"
     " for an app on this host: nginx does not start if it cannot resolve a name."
@@ -264,14 +264,14 @@ REFUSED = {
     "path with a space": ({"path": "/w s/"}, f"websockets_path is '/w s/': {PATH}"),
     "path with words for nginx": ({"path": "/ws/;deny all;/"}, f"websockets_path is '/ws/;deny all;/': {PATH}"),
     "path of the role's own": ({"path": "/.websockets/"}, f"websockets_path is '/.websockets/': {PATH}"),
-    "gate beside the app's path": ({"path": "/ws/", "gate_path": "/"}, f"websockets_gate_path is '/': {BELOW}"),
+    "gate beside the app's path": ({"path": "/ws/", "gate_path": "/"}, f"websockets_gate_path is '/': {BELOW_PATH}"),
     "gate beside the app's path, with a like name": (
         {"path": "/ws/", "gate_path": "/wss"},
-        f"websockets_gate_path is '/wss': {BELOW}",
+        f"websockets_gate_path is '/wss': {BELOW_PATH}",
     ),
     "gate beside the app's path, with it in the query": (
         {"path": "/ws/", "gate_path": "/?a=/ws/"},
-        f"websockets_gate_path is '/?a=/ws/': {BELOW}",
+        f"websockets_gate_path is '/?a=/ws/': {BELOW_PATH}",
     ),
     **{
         f"location {path} of an app at /ws/": (
