@@ -338,7 +338,7 @@ def test_an_app_that_is_not_on_the_host(purpose):
 
 
 def test_what_is_this_runs_own_goes_before_the_record(deployed, on_the_line):
-    given = dict(zip(rules.OF_A_ROLLBACK, (7, 8, 9, 10, OLD), strict=True))
+    given = dict(zip(rules.OF_A_ROLLBACK, (7, 8, 9, 10, OLD, True), strict=True))
     is_described = {**FEED, "drain_timeout": 20}
     assert of("feed", "rollback", {"feed": is_described}, recorded=deployed, host=LIVE)["inputs"]["drain_timeout"] == 20
     planned = plan(LIVE, "rollback", recorded=deployed, **CHAT, app="chat", only="feed", **on_the_line(**given))
