@@ -80,12 +80,18 @@ def refusal(path: str, account: Account) -> str:
     place = closed[0] if closed else socket
     found = os.stat(place)
     acl = ", and an ACL" if "system.posix_acl_access" in os.listxattr(place) else ""
-    remedy = (
-        f"Make the app give that folder the mode 0750 and the group {_group(account.gid)}"
-        if closed
-        else "Leave the umask at 007, with which the app is started, or make the app give the socket the mode 0660"
-        " (in tornado: bind_unix_socket(path, mode=0o660))"
-    )
+    if closed:
+        remedy = f"Make the app give that folder the mode 0750 and the group {_group(account.gid)}"
+    elif found.st_gid not in account.groups:
+        remedy = (
+            f"Make the app leave the socket in the group {_group(account.gid)}, as its folder has it, or give it the mode 0666:"
+            " the folder lets in nobody else (in gunicorn: leave out --umask)"
+        )
+    else:
+        remedy = (
+            "Leave the umask at 007, with which the app is started, or make the app give the socket the mode 0660"
+            " (in tornado: bind_unix_socket(path, mode=0o660))"
+        )
     return (
         f"{place} has mode {stat.S_IMODE(found.st_mode):04o}, owner {_user(found.st_uid)}, group {_group(found.st_gid)}{acl};"
         f" nginx connects as {account.user}, which is in {', '.join(map(_group, account.groups))}. {remedy}"
