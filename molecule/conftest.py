@@ -216,12 +216,12 @@ def load(request, name, echo):
     folder.mkdir(exist_ok=True)
 
     @contextlib.contextmanager
-    def run(experiment, rate=200, held=400, seconds=600, app=echo):
+    def run(experiment, rate=200, held=400, seconds=600, app=echo, options=()):
         path, report = folder / f"{experiment}-{name}.json", Report()
         path.unlink(missing_ok=True)
         limits = [f"--rate={rate}", f"--held={held}", f"--seconds={seconds}"]
         where = [app.url, f"--address={app.address}"]
-        command = [sys.executable, MOLECULE / "load" / "client.py", *where, *limits, "--report", path]
+        command = [sys.executable, MOLECULE / "load" / "client.py", *where, *limits, *options, "--report", path]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
             try:
                 assert client.stdout.readline() == "ready\n"

@@ -32,6 +32,7 @@ LINTERS = {
         "git ls-files -z | xargs -0 detect-secrets-hook --exclude-lines 'hunter2|no private key in'",
     ],
     "variables.md": [sys.executable, "docs/variables.py", "--check"],
+    "apps.md": [sys.executable, "docs/apps.py", "--check"],
     "changelog": [
         "sh",
         "-c",

@@ -27,12 +27,30 @@ import signal
 import statistics
 import time
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 CROSSING = 1.0  # seconds; a round trip takes milliseconds, on a busy machine some hundred
 PATIENCE = 10.0  # seconds for a handshake, an answer or a close
 ABNORMAL = 1006
+
+
+class SocketIO(ClientConnection):
+    """A connection to a server of socket.io: what is sent and received are its events named ``message``."""
+
+    async def handshake(self, *arguments):
+        await super().handshake(*arguments)
+        await super().recv()  # the server's settings
+        await super().send("40")
+        await super().recv()  # the answer to this
+
+    async def send(self, text):
+        await super().send("42" + json.dumps(["message", text]))
+
+    async def recv(self):
+        while (packet := await super().recv()) == "2":
+            await super().send("3")
+        return json.loads(packet.removeprefix("42"))[1]
 
 
 class Report:
@@ -127,8 +145,8 @@ class Report:
 class Load:
     """All of the clients."""
 
-    def __init__(self, url, address, rate, held):
-        self.url, self.address, self.rate = url, address, rate
+    def __init__(self, url, address, rate, held, connection):
+        self.url, self.address, self.rate, self.connection = url, address, rate, connection
         self.report = Report()
         self.stopping = asyncio.Event()
         self.clients = [Held(self, f"held {number}") for number in range(held)]
@@ -156,6 +174,7 @@ class Load:
             websocket = await connect(
                 self.url,
                 host=self.address,
+                create_connection=self.connection,
                 compression=None,  # it would cost more than all the rest
                 ping_interval=None,  # what a connection shows by its messages, pings need not ask
                 open_timeout=PATIENCE,
@@ -295,9 +314,11 @@ async def main():
     parser.add_argument("--rate", type=int, default=200, help="new connections a second (default %(default)s)")
     parser.add_argument("--held", type=int, default=400, help="connections that stay (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=900, help="the longest that it runs (default %(default)s)")
+    parser.add_argument("--socketio", action="store_true", help="speak socket.io")
     parser.add_argument("--report", required=True, metavar="FILE")
     arguments = parser.parse_args()
-    load = Load(arguments.url, arguments.address, arguments.rate, arguments.held)
+    connection = SocketIO if arguments.socketio else ClientConnection
+    load = Load(arguments.url, arguments.address, arguments.rate, arguments.held, connection)
     for end in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(end, load.stopping.set)
     try:
