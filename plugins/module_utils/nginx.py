@@ -128,12 +128,12 @@ def test(files: Mapping[str, str | None], to_come: Mapping[str, str] | None = No
     return words
 
 
-def upstreams_to_come(files: Mapping[str, str]) -> dict[str, str]:
+def upstreams_to_come(files: Mapping[str, str | None]) -> dict[str, str]:
     """Return {path: text} of stand-ins for the sites of apps to which these files pass requests on, and which are not there.
 
     Only a check needs them: a run deploys those apps before.
     """
-    apps = {app for text in files.values() for app in re.findall(r"proxy_pass http://websockets_([\w-]+);", text)}
+    apps = {app for text in files.values() for app in re.findall(r"proxy_pass http://websockets_([\w-]+);", text or "")}
     stand_ins = {paths.site_file(app): f"upstream websockets_{app} {{ server unix:/nowhere; }}\n" for app in apps}
     return {path: text for path, text in stand_ins.items() if path not in files and not os.path.exists(path)}
 

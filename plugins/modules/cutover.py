@@ -230,14 +230,11 @@ class CutOver:
                 del wanted[self.release.next_file]
             if there[self.site.file] in [*earlier(wanted[self.site.file])]:
                 wanted[self.site.file] = there[self.site.file]
-        self.text = wanted[self.site.file]
+        self.text, self.wanted = wanted[self.site.file], wanted
         self.gone = recorded.served_files(self.module.params["replaces"])
         self.files: nginx.Texts = {path: text for path, text in wanted.items() if there[path] != text}
         self.before = {**{path: there[path] for path in self.files}, **{path: nginx.read(path) for path in self.gone}}
         self.files |= self.gone
-        self.text, self.wanted = wanted[self.site.file], wanted
-        self.files = {path: text for path, text in wanted.items() if there[path] != text}
-        self.before = {path: there[path] for path in self.files}
         self.due = certificate.due(self.site)
 
     def test(self) -> None:
@@ -310,10 +307,7 @@ class CutOver:
             reloaded = nginx.apply(self.files, stale)
             if self.swap and not self.gone:
                 self.prove_next(further)
-                # Two renames are not one. A page that a browser gets between them is as one that it got before the deploy.
-                if self.site.pages:
-                    pages.point(self.release.app, self.release.id)
-                releases.point(self.release.live_link, self.release.sockets)
+                self.turn()
             for at in self.site.addresses:
                 seconds = max(seconds, prove(at, self.probe, **further))
         except (nginx.NginxError, handshake.HandshakeError, OSError) as error:
@@ -357,6 +351,13 @@ class CutOver:
         self.prove_next(further)
         if recorded.maintenance(self.module.params["replaces"]):
             nginx.write({paths.maintenance(self.release.app): ""})
+        self.turn()
+
+    def turn(self) -> None:
+        """Point the links at the release."""
+        # Two renames are not one. A page that a browser gets between them is as one that it got before the deploy.
+        if self.site.pages:
+            pages.point(self.release.app, self.release.id)
         releases.point(self.release.live_link, self.release.sockets)
 
     def prove_next(self, further: Mapping[str, Any]) -> None:
@@ -380,16 +381,13 @@ class CutOver:
         link = self.release.live_link
         if self.swap and self.old:
             releases.point(link, Release.of(self.release.app, self.old).sockets)
+        if pages.live_id(self.release.app) != self.old_pages:
+            pages.point(self.release.app, self.old_pages)
         nginx.apply({path: text for path, text in self.before.items() if text is not None or os.path.exists(path)})
         if self.swap and not self.old:
             for path in (link, paths.maintenance(self.release.app)):
                 if os.path.lexists(path):
                     os.unlink(path)
-        elif self.swap and os.path.lexists(link):
-            os.unlink(link)
-        if pages.live_id(self.release.app) != self.old_pages:
-            pages.point(self.release.app, self.old_pages)
-        nginx.apply(self.before)
 
     def fail(self, message: str) -> NoReturn:
         """Fail the module, and stop the release if it gets no traffic."""
