@@ -305,7 +305,7 @@ def test_a_host_of_an_older_version_has_no_record_and_keeps_its_names(on_the_lin
     with pytest.raises(InputError) as error:
         plan(LIVE, "rollback", recorded=older, **{**CHAT, **on_the_line(app="feed"), "src": ""})
     assert str(error.value) == (
-        "websockets_server_name is ['chat.example.com']: a rollback leaves nginx's site as it is, and that of feed has"
+        "websockets_server_name is ['chat.example.com']: nginx's site has to stay as it is, and that of feed has"
         " feed.example.com; give the variables of its last deploy, or deploy it once more."
     )
     planned = plan(LIVE, "rollback", recorded=older, **{**FEED, "app": "feed", "src": ""})
@@ -356,7 +356,8 @@ def test_a_certificate_of_the_inputs_is_known_by_its_place(tmp_path, monkeypatch
     back = plan(LIVE, "rollback", recorded=there, only="feed")
     assert back["site"]["certificate"]["path"] == planned["site"]["certificate"]["path"]
     assert not back["site"]["certificate"]["given"]
-    assert render("site.conf.j2", {**back, "release": planned["release"]}) == render("site.conf.j2", planned)
+    same = {what: planned[what] for what in ("release", "maintenance")}
+    assert render("site.conf.j2", {**back, **same}) == render("site.conf.j2", planned)
 
 
 def test_a_record_of_another_version_is_read(deployed):

@@ -29,6 +29,10 @@ options:
     description: The app's site, as the action M(websockets.deploy.plan) returns it.
     type: dict
     required: true
+  replaces:
+    description: Name of the app in whose place this one comes; nginx tests its files without that app's. Empty for none.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
