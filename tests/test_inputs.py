@@ -524,7 +524,13 @@ REFUSED = {
     # Packages
     "relative interpreter": (
         {"python": "python3.12"},
-        "websockets_python is 'python3.12': use the absolute path of a Python interpreter on the host.",
+        "websockets_python is 'python3.12': use the absolute path of a Python interpreter on the host, or a version in"
+        ' quotes, such as "3.12".',
+    ),
+    "interpreter by a version that YAML has shortened": (
+        {"python": "3.1"},
+        "websockets_python is '3.1': use the absolute path of a Python interpreter on the host, or a version in quotes,"
+        ' such as "3.12".',
     ),
     "empty pip argument": ({"pip_args": ["--pre", ""]}, f"websockets_pip_args is '': {PIP_ARGUMENT}"),
     "pip argument of two lines": ({"pip_args": ["--pre\n-q"]}, f"websockets_pip_args is '--pre\\n-q': {PIP_ARGUMENT}"),
@@ -953,6 +959,12 @@ ON_THIS_HOST = {
         "websockets_python is '/usr/bin/python3.12': the host has no Python >= 3.9 at this path; install it, or use"
         " /usr/bin/python3.",
     ),
+    "no interpreter of a version": (
+        {"python": ""},
+        {"python": "3.12"},
+        "websockets_python is '3.12': the host has no python3.12 in /usr/local/bin or /usr/bin; install it there"
+        " (docs/packages.md), or give the path of one.",
+    ),
     "server name and port of another app": (
         {"claims": {"chat": ["127.0.0.1:8080 a.example", "127.0.0.1:8080 b.example"]}},
         {"server_name": ["B.example", "c.example"]},
@@ -1011,6 +1023,12 @@ ON_THIS_HOST = {
         {"replaces": "feed"},
         "websockets_replaces is 'feed': that app has /var/lib/websockets/feed/ws-feed/state.db, and would be removed with all"
         " that is in /var/lib/websockets/feed; move that to another folder first (docs/deploys.md says how).",
+    ),
+    "in the place of an app that another one's site names": (
+        {"replaced": {"used_by": ["chat", "/etc/nginx/sites-enabled/own"]}},
+        {"replaces": "feed"},
+        "websockets_replaces is 'feed': nginx passes requests on to that app from chat and /etc/nginx/sites-enabled/own,"
+        " which would have nowhere to go; change or remove that first.",
     ),
     "user of the app that goes": (
         {"replaced": {}, "home": "/srv/websockets/feed", "group": "ws-feed"},

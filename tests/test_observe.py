@@ -410,6 +410,16 @@ def test_an_interpreter_tells_its_version():
     assert system.python_version(sys.executable) == "{}.{}".format(*sys.version_info[:2])
 
 
+def test_an_interpreter_is_found_by_its_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(system, "PROGRAMS", f"/nowhere:{tmp_path}")
+    version = "{}.{}".format(*sys.version_info[:2])
+    # Not one of another folder of PATH, such as this interpreter's own.
+    assert system.interpreter(version) == f"/usr/bin/python{version}"
+    (tmp_path / f"python{version}").symlink_to(sys.executable)
+    assert system.interpreter(version) == f"{tmp_path}/python{version}"
+    assert system.python_version(version) == version
+
+
 @pytest.mark.parametrize(
     "text",
     [None, "#!/bin/sh\nexit 1\n", "not a program"],

@@ -47,10 +47,12 @@ class Replaced:
 
     :param claims: what no other app's server may have, see :meth:`site.Server.claims`
     :param files: paths of what its processes have written, a few of them
+    :param used_by: other apps, or files of other sites, from which nginx passes requests on to it
     """
 
     claims: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    used_by: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from .site import (
     plain_given,
     tls_mode,
 )
+from .system import PROGRAMS
 
 PLACEHOLDERS = ("socket", "venv", "release", "data", "ping_interval", "backlog")
 # Unix socket paths: sun_path is 108 bytes with its terminating zero (unix(7)).
@@ -257,8 +258,9 @@ def _check_code(inputs: Inputs, problems: _Problems) -> None:
         if not _PACKAGE.fullmatch(package):
             remedy = "use names of Debian packages such as libpq5 or libpq5:amd64, without versions and options."
             problems.add("packages", remedy, package)
-    if not inputs.python.startswith("/"):
-        problems.add("python", "use the absolute path of a Python interpreter on the host.")
+    if not re.fullmatch(r"/.+|3\.([1-9][0-9]|9)", inputs.python):
+        remedy = 'use the absolute path of a Python interpreter on the host, or a version in quotes, such as "3.12".'
+        problems.add("python", remedy)
     if inputs.pip_index_url and not re.match(r"(https?|file)://[^\s]+$", inputs.pip_index_url):
         problems.add("pip_index_url", "use an http, https or file URL.", SECRET)
     for argument in inputs.pip_args:
@@ -712,6 +714,9 @@ def check_host(inputs: Inputs, site: Site, host: Host, numprocs: int) -> list[st
     problems = _Problems(inputs)
     if not host.python:
         remedy = "the host has no Python >= 3.9 at this path; install it, or use /usr/bin/python3."
+        if not inputs.python.startswith("/"):
+            remedy = f"the host has no python{inputs.python} in {' or '.join(PROGRAMS.split(':'))}; install it there"
+            remedy += " (docs/packages.md), or give the path of one."
         problems.add("python", remedy)
     _check_neighbours(inputs, site, host, problems)
     if host.certificate.problem:
@@ -745,6 +750,9 @@ def _check_replaced(inputs: Inputs, site: Site, host: Host, old: Replaced, probl
         words = f"that app has {', '.join(old.files)}, and would be removed with all that is in"
         remedy = "move that to another folder first (docs/deploys.md says how)."
         problems.add("replaces", f"{words} {paths.app_data(inputs.replaces)}; {remedy}")
+    if old.used_by:
+        words = f"nginx passes requests on to that app from {' and '.join(old.used_by)}, which would have nowhere to go"
+        problems.add("replaces", f"{words}; change or remove that first.")
     if host.home == paths.app_base(inputs.replaces):
         problems.add("user", f"it is the user of {inputs.replaces}, and is removed with it; use another one.")
     theirs = (paths.own_certificate(inputs.replaces), paths.acme_certificate(inputs.replaces))

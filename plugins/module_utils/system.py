@@ -7,11 +7,15 @@ import json
 import os
 import pwd
 import resource
+import shutil
 import socket
 import subprocess
 from collections.abc import Collection, Iterable
 
 from .host import Limits
+
+# Where the host's administrator and Debian put programs.
+PROGRAMS = "/usr/local/bin:/usr/bin"
 
 # The second one is for a system that has lost the first, which is a link to it (os-release(5)).
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
@@ -60,21 +64,36 @@ def ipv6() -> bool:
     return True
 
 
-def python_version(path: str) -> str:
-    """Return the interpreter's version, such as ``3.13``; empty if there is none at this path, or it is older than 3.9."""
+def interpreter(python: str) -> str:
+    """Return the path of an interpreter.
+
+    :param python: its path, or the version of one in :data:`PROGRAMS`
+    """
+    if python.startswith("/"):
+        return python
+    return shutil.which(f"python{python}", path=PROGRAMS) or f"/usr/bin/python{python}"
+
+
+def python_version(python: str) -> str:
+    """Return the interpreter's version, such as ``3.13``; empty if there is none, or it is older than 3.9.
+
+    :param python: as for :func:`interpreter`
+    """
     code = "import sys; print('%d.%d' % sys.version_info[:2] if sys.version_info >= (3, 9) else '')"
     try:
         return subprocess.run(
-            [path, "-c", code], capture_output=True, text=True, errors="replace", check=True
+            [interpreter(python), "-c", code], capture_output=True, text=True, errors="replace", check=True
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 
 
-def markers(path: str) -> dict[str, str]:
+def markers(python: str) -> dict[str, str]:
     """Return what an interpreter answers to the markers of requirements, and the version of its glibc.
 
     What says more than which kind of host it is - the kernel's version - is empty.
+
+    :param python: as for :func:`interpreter`
     """
     code = """import json, os, platform, sys
 version, release = platform.python_version(), sys.implementation.version
@@ -93,7 +112,9 @@ print(json.dumps({
     "glibc": platform.libc_ver()[1] if platform.libc_ver()[0] == "glibc" else "",
 }))"""
     try:
-        said = subprocess.run([path, "-c", code], capture_output=True, text=True, errors="replace", check=True).stdout
+        said = subprocess.run(
+            [interpreter(python), "-c", code], capture_output=True, text=True, errors="replace", check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return {}
     found: dict[str, str] = json.loads(said)

@@ -136,6 +136,7 @@ msg:
 import dataclasses
 import itertools
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -226,15 +227,17 @@ def prove(given: dict[str, Any], site: Site, probe: Probe, ipv6: bool) -> float 
         return None
 
 
-def replaced(app: str, site: Site | None) -> Replaced:
+def replaced(app: str, site: Site | None, used_by: Iterable[str]) -> Replaced:
     """Return the app in whose place another one comes.
 
     :param site: what nginx serves for it, None if it serves nothing
+    :param used_by: see :class:`Replaced`
     """
     written = (os.path.join(folder, name) for folder, _, names in os.walk(paths.app_data(app)) for name in names)
     return Replaced(
         claims=[claim for server in (site.servers if site else []) for claim in server.claims()],
         files=readable(list(itertools.islice(written, 3))),
+        used_by=sorted(used_by),
     )
 
 
@@ -250,7 +253,9 @@ def observe(given: dict[str, Any]) -> Host:
     units = services.units(acme) if init == "systemd" else {}
     sites, foreign, group = recorded.sites(), neighbours.foreign_servers(app), system.account(given["user"])
     # Its servers go when this app's come.
-    gone = sites.pop(given["replaces"], None)
+    former = given["replaces"]
+    gone = sites.pop(former, None)
+    used_by = neighbours.users(former, sites) - {app, paths.site_file(former)}
     live, stored, minfds = releases.live_id(app), releases.stored(app), neighbours.minfds()
     wanted, ipv6 = max(given["minfds"], minfds), system.ipv6()
     good = live in stored and serves(stored[live].release, wanted, probe, given["headers"])
@@ -287,7 +292,7 @@ def observe(given: dict[str, Any]) -> Host:
         data_owner=system.owner(paths.data(app)),
         unneeded=bool(releases.unneeded(app, given["keep_releases"])[1]),
         served=recorded.digests((site.http_file, site.file, paths.next_file(app), paths.site_record(app))),
-        replaced=replaced(given["replaces"], gone) if recorded.has(given["replaces"]) else None,
+        replaced=replaced(former, gone, used_by) if recorded.has(former) else None,
         maintenance=recorded.maintenance(app),
         proof=prove(given, site, probe, ipv6) if good else None,
         apps=sorted(sites),

@@ -143,7 +143,7 @@ from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import lock, paths
+from ..module_utils import lock, paths, system
 from ..module_utils import release as releases
 from ..module_utils.inputs import SECRET, no_password
 from ..module_utils.record import from_dict, to_dict
@@ -261,7 +261,7 @@ def install(module: AnsibleModule, venv: str, code: str) -> None:
         return
     shutil.rmtree(venv, ignore_errors=True)
     log = Log(paths.pip_log(module.params["release"]["app"]), module.params["pip_index_url"])
-    execute(module, log, [module.params["python"], "-m", "venv", venv])
+    execute(module, log, [system.interpreter(module.params["python"]), "-m", "venv", venv])
     pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
     requirements, house = module.params["requirements"], os.path.join(module.tmpdir, "wheels")
     if module.params["wheels"]:

@@ -8,7 +8,7 @@ import urllib.error
 
 import pytest
 
-testinfra_hosts = ["ansible://debian13"]
+testinfra_hosts = ["ansible://debian12"]
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_connected_clients_stay_and_new_ones_get_503(echo, load, turn, play, ref
         assert turn("on")[1] == 0
         status = tmp_path / "status.json"
         assert "MAINTENANCE since " in play("status", status_file=str(status)).stdout
-        (app,) = json.loads(status.read_text())["debian13"]
+        (app,) = json.loads(status.read_text())["debian12"]
         assert app["maintenance"] > app["since"]
         off, changed = turn("off")
         assert (changed, refused()) == (1, False)

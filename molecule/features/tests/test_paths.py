@@ -7,7 +7,7 @@ import urllib.error
 
 import pytest
 
-testinfra_hosts = ["ansible://debian13"]
+testinfra_hosts = ["ansible://debian12"]
 
 PROJECT = pathlib.Path(__file__).parents[3]
 PORT = 8180

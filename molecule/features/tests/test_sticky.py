@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-testinfra_hosts = ["ansible://debian13"]
+testinfra_hosts = ["ansible://debian12"]
 
 FOLDER = pathlib.Path(__file__).parents[1] / "apps" / "sticky"
 COMMAND = "{venv}/bin/uvicorn app:app --uds {socket} --log-level warning --forwarded-allow-ips '*'"
