@@ -131,12 +131,9 @@ def test_the_next_run_finishes_one_that_was_interrupted(host, app, start, deploy
     for line in process.stdout:
         if line.startswith("TASK [websockets.deploy.websockets : Take the app out of nginx"):
             break
-    os.killpg(process.pid, signal.SIGINT)
-    try:
-        process.communicate(timeout=60)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    # What Ctrl-C does is in the scenario faults; this one leaves Ansible no time for another task.
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
     assert left_of(host, "new")
     done = deploy(**newest)
     assert done.returncode == 0, done.stdout

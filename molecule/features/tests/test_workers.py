@@ -76,7 +76,7 @@ def test_the_status_shows_them(play, tmp_path):
 def test_one_that_is_killed_comes_back(host, echo, wait):
     before = echo.pids()["echo.counts_00"]
     host.check_output(f"kill -9 {before}")
-    wait(f"supervisorctl pid echo-{echo.release}:echo.counts_00 | grep -vqx '{before}\\|0'")
+    wait(f"supervisorctl status echo-{echo.release}:echo.counts_00 | grep RUNNING | grep -vq 'pid {before},'")
 
 
 def test_a_release_whose_worker_dies_gets_no_traffic(deploy, host, echo, load):
