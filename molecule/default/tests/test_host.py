@@ -42,10 +42,11 @@ def test_app_cannot_write_its_own_code(host, echo):
 def test_secrets_are_for_root_and_the_app_only(host, asgi):
     release = f"/srv/websockets/asgi/releases/{asgi.release}"
     holders = host.check_output(f"grep -rl s3cret {release} /etc/supervisor /etc/nginx").splitlines()
-    assert holders == [f"{release}/run"]
-    run = host.file(holders[0])
-    assert (run.user, run.group, run.mode) == ("root", "ws-asgi", 0o640)
-    assert host.run(f"setpriv --reuid ws-echo --clear-groups cat {release}/run").rc != 0
+    assert sorted(holders) == [f"{release}/command", f"{release}/run"]
+    for path in holders:
+        script = host.file(path)
+        assert (script.user, script.group, script.mode) == ("root", "ws-asgi", 0o640)
+        assert host.run(f"setpriv --reuid ws-echo --clear-groups cat {path}").rc != 0
 
 
 def test_supervisord_answers_root_only(host):
