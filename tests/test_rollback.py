@@ -204,4 +204,14 @@ def test_connections_are_counted_by_socket(short_path):
         assert unix.connections(str(short_path))[f"{short_path}/busy.sock"] == 2
         for end in (*clients, *served):
             end.close()
+
+
+def test_connections_of_a_socket_that_was_renamed_count_for_its_present_name(short_path):
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(f"{short_path}/a.sock.1a2b3c")
+        server.listen()
+        os.rename(f"{short_path}/a.sock.1a2b3c", f"{short_path}/a.sock")
+        client.connect(f"{short_path}/a.sock")
+        with server.accept()[0]:
+            assert unix.connections(str(short_path)) == {f"{short_path}/a.sock": 1}
     assert sum(unix.connections(str(short_path)).values()) == 0

@@ -6,6 +6,7 @@ import contextlib
 import grp
 import os
 import pwd
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ def connections(folder: str, table: str = "/proc/net/unix") -> dict[str, int]:
             path = columns[7].rstrip("\n") if len(columns) == 8 else ""
             if not path.startswith(f"{folder}/"):
                 continue
+            # Some servers, such as Sanic, bind x.sock.1a2b and rename that: the kernel goes on with the first name.
+            path = re.sub(r"\.sock\.[^/]*$", ".sock", path)
             found.setdefault(path, 0)
             if not int(columns[3], 16) & _LISTENING and columns[5] == _CONNECTED:
                 found[path] += 1
