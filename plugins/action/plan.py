@@ -56,8 +56,9 @@ class ActionModule(ActionBase):
     """The action ``plan``: it returns a :class:`Plan` as a dictionary, and a fact with the apps that this run deploys.
 
     ``purpose`` is ``deploy``, ``rollback`` (to a release that is on the host already), ``restart`` (of the live release),
-    ``maintenance`` (of the app, as its last deploy left it) or ``remove`` (all releases of the app). Only a deploy reads the app's code. ``bootstrap`` checks what a deploy can check on
-    the control node, and the host's ``os_release``: the host has no Python yet.
+    ``maintenance`` (of the app, as its last deploy left it) or ``remove`` (all releases of the app). Only a deploy reads the
+    app's code. ``bootstrap`` checks what a deploy can check on the control node, and the host's ``os_release``: the host has
+    no Python yet.
     """
 
     TRANSFERS_FILES = False
@@ -135,7 +136,7 @@ class ActionModule(ActionBase):
                 # Of several apps, the last one's fault is better found before the first one is deployed.
                 others = self._check_all(one for one in self._said.apps() if one != app)
             inputs, site = self._checked(app)
-            code, found, requirements, doubts, pinned = self._code(inputs)
+            code, found, requirements, doubts, pinned = self._code(inputs, site)
         else:
             inputs, site, is_recorded = self._recalled(app, purpose)
         probe = plan.probe_of(inputs, site)
@@ -242,8 +243,9 @@ class ActionModule(ActionBase):
         """Stop at what the control node can tell of these apps; return their inputs."""
         checked = []
         for app in apps:
-            checked.append(self._checked(app)[0])
-            self._code(checked[-1])
+            inputs, site = self._checked(app)
+            self._code(inputs, site)
+            checked.append(inputs)
         return checked
 
     def _check_upstreams(self, found: Iterable[Inputs], there: Collection[str]) -> None:
@@ -287,13 +289,13 @@ class ActionModule(ActionBase):
         stop_at(rules.check_numbers(inputs))
         return inputs, Site.of(inputs), False
 
-    def _code(self, inputs: Inputs) -> tuple[Code, Findings, str, list[str], Lock | None]:
+    def _code(self, inputs: Inputs, site: Site) -> tuple[Code, Findings, str, list[str], Lock | None]:
         """Return the app's code, the files in its folder, the text that decides its packages, warnings, and its lock."""
         folder = self._folder(inputs)
         # One scan for all hosts of this task: they get the same code, even if the folder changes meanwhile.
         scan = source.scan_once(folder, C.DEFAULT_LOCAL_TMP, self._task._uuid, inputs.exclude)
         seen = source.load(scan)
-        stop_at(rules.check_source(inputs, Site.of(inputs), seen.files))
+        stop_at(rules.check_source(inputs, site, seen.files))
         own, pinned = source.code_text(seen.files), locked.read(folder, seen.files)
         if pinned:
             requirements = pinned.text + (own if pinned.project else "")

@@ -12,9 +12,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection
-from typing import IO
+from typing import IO, TextIO
 
-from . import owned, paths, processes
+from . import logfile, owned, paths, processes
 from .inputs import SECRET
 from .processes import Process
 from .release import Release
@@ -93,12 +93,9 @@ def secrets(release: Release, user: pwd.struct_passwd) -> list[str]:
 def write(output: IO[bytes], path: str, hidden: Collection[str], last: deque[str]) -> None:
     """Write the output to a log while it comes, if that can be written: the disk may be full. Its end goes to ``last`` too."""
     with contextlib.ExitStack() as stack:
-        log: IO[str] | None = None
+        log: TextIO | None = None
         with contextlib.suppress(OSError):
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
-            log = stack.enter_context(os.fdopen(handle, "w", encoding="utf-8", buffering=1))
-            os.fchmod(handle, 0o640)
-            os.fchown(handle, -1, os.stat(os.path.dirname(path)).st_gid)
+            log = stack.enter_context(logfile.begin(path))
         while line := output.readline(1 << 16).decode(errors="backslashreplace"):
             for value in hidden:
                 line = line.replace(value, SECRET)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import time
 import types
 import typing
 from collections.abc import Mapping
@@ -90,3 +91,8 @@ def _check(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{value!r} is no {kind}")
     return value
+
+
+def stamp(seconds: float) -> str:
+    """Return seconds since the epoch as local time, for people."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

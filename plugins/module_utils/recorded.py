@@ -7,13 +7,12 @@ import glob
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import legacy, paths
 from .inputs import APP_NAME
-from .record import from_dict, load, to_dict
+from .record import from_dict, load, stamp, to_dict
 from .site import Site, listen_address
 
 
@@ -59,7 +58,7 @@ def shutdown(site: Site) -> int | None:
 def maintenance(app: str) -> str:
     """Return when an app's maintenance began, in the host's time; empty without one."""
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(os.stat(paths.maintenance(app)).st_mtime))
+        return stamp(os.stat(paths.maintenance(app)).st_mtime)
     except OSError:
         return ""
 

@@ -136,7 +136,6 @@ msg:
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -227,17 +226,18 @@ def prove(given: dict[str, Any], site: Site, probe: Probe, ipv6: bool) -> float 
         return None
 
 
-def replaced(app: str, site: Site | None, used_by: Iterable[str]) -> Replaced:
+def replaced(app: str, site: Site | None, by: str, sites: dict[str, Site]) -> Replaced:
     """Return the app in whose place another one comes.
 
     :param site: what nginx serves for it, None if it serves nothing
-    :param used_by: see :class:`Replaced`
+    :param by: the other one
+    :param sites: the sites of all other apps
     """
     written = (os.path.join(folder, name) for folder, _, names in os.walk(paths.app_data(app)) for name in names)
     return Replaced(
         claims=[claim for server in (site.servers if site else []) for claim in server.claims()],
         files=readable(list(itertools.islice(written, 3))),
-        used_by=sorted(used_by),
+        used_by=sorted(neighbours.users(app, sites) - {by, paths.site_file(app)}),
     )
 
 
@@ -255,7 +255,6 @@ def observe(given: dict[str, Any]) -> Host:
     # Its servers go when this app's come.
     former = given["replaces"]
     gone = sites.pop(former, None)
-    used_by = neighbours.users(former, sites) - {app, paths.site_file(former)}
     live, stored, minfds = releases.live_id(app), releases.stored(app), neighbours.minfds()
     wanted, ipv6 = max(given["minfds"], minfds), system.ipv6()
     good = live in stored and serves(stored[live].release, wanted, probe, given["headers"])
@@ -292,7 +291,7 @@ def observe(given: dict[str, Any]) -> Host:
         data_owner=system.owner(paths.data(app)),
         unneeded=bool(releases.unneeded(app, given["keep_releases"])[1]),
         served=recorded.digests((site.http_file, site.file, paths.next_file(app), paths.site_record(app))),
-        replaced=replaced(former, gone, used_by) if recorded.has(former) else None,
+        replaced=replaced(former, gone, app, sites) if recorded.has(former) else None,
         maintenance=recorded.maintenance(app),
         proof=prove(given, site, probe, ipv6) if good else None,
         apps=sorted(sites),

@@ -143,7 +143,7 @@ from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import lock, paths, system
+from ..module_utils import lock, logfile, paths, system
 from ..module_utils import release as releases
 from ..module_utils.inputs import SECRET, no_password
 from ..module_utils.record import from_dict, to_dict
@@ -303,12 +303,8 @@ class Log:
         for hidden in {password, urllib.parse.unquote(password)} if password else set():
             shown = shown.replace(hidden, SECRET)
         self.text += shown
-        with contextlib.suppress(OSError):
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                os.fchmod(handle, 0o640)
-                os.fchown(handle, -1, os.stat(os.path.dirname(self.path)).st_gid)
-                file.write(self.text)
+        with contextlib.suppress(OSError), logfile.begin(self.path) as file:
+            file.write(self.text)
         return shown
 
 

@@ -108,7 +108,6 @@ text:
   sample: ["echo: 5f2b41c09a7e (v1.2.0, 4f2a9c1) live since 2026-01-31 12:00:00"]
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -117,7 +116,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import nginx, paths, recorded, tls, unix
 from ..module_utils import release as releases
 from ..module_utils.inputs import problem
-from ..module_utils.record import from_dict, readable, to_dict
+from ..module_utils.record import from_dict, readable, stamp, to_dict
 from ..module_utils.release import Release, Revision, Stored, is_worker
 from ..module_utils.supervisor import Supervisor, SupervisorError
 
@@ -197,11 +196,6 @@ def starts(path: str) -> int:
             return len(file.readlines())
     except FileNotFoundError:
         return 0
-
-
-def stamp(seconds: float) -> str:
-    """Return seconds since the epoch as local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def lines(app: Mapping[str, Any]) -> Iterator[str]:
