@@ -176,6 +176,22 @@ def wait(host):
 
 
 @pytest.fixture(scope="module")
+def wait_for_ssh(host):
+    """Wait, as a function, until a host that has been restarted lets Ansible in again."""
+
+    def until(seconds=30):
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return host.check_output("true")
+            except RuntimeError:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+
+    return until
+
+
+@pytest.fixture(scope="module")
 def confined(host):
     """Tell, as a function, whether systemd's sandbox is in force for a process, with file systems of its own."""
     mounts = "cat /proc/{}/mountinfo"  # ns/mnt of another user's process is not root's to read in a container

@@ -3,23 +3,12 @@
 import json
 import os
 import subprocess
-import time
 
 import pytest
 
 testinfra_hosts = ["ansible://debian13"]
 
 APP_PIDS = "pgrep -u ws-echo -f app.py"
-
-
-def wait_for_ssh(host, seconds=30):
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return host.check_output("true")
-        except RuntimeError:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
 
 
 @pytest.fixture
@@ -100,11 +89,11 @@ def test_lost_sockets_are_back_after_the_next_run(host, echo, deploy, client, wh
     assert deploy().stdout.count("changed=0") == 1
 
 
-def test_rebooted_host_serves_the_same_release_without_ansible(host, echo, wait, whole, client):
+def test_rebooted_host_serves_the_same_release_without_ansible(host, echo, wait, wait_for_ssh, whole, client):
     release = echo.release
     container = host.ansible.get_variables()["test_host_container"]
     subprocess.run([os.environ["TEST_HOSTS_ENGINE"], "restart", "--time=10", container], check=True)
-    wait_for_ssh(host)
+    wait_for_ssh()
     whole()
     assert echo.release == release
     client(echo)

@@ -39,16 +39,6 @@ def refused(echo):
     return look
 
 
-def wait_for_ssh(host, seconds=30):
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return host.check_output("true")
-        except RuntimeError:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-
 def failed_outside(report, begin, end):
     """Return the handshakes that have failed before or after a time, or otherwise than by 503."""
     late = 0.5  # one that began just before
@@ -91,7 +81,9 @@ def test_with_drain_connected_clients_are_told(echo, load, turn):
     assert failed_outside(report, on.started, off.ended) == []
 
 
-def test_a_deploy_a_rollback_and_a_reboot_go_on_with_it(host, echo, deploy, play, turn, wait, refused, client):
+def test_a_deploy_a_rollback_and_a_reboot_go_on_with_it(
+    host, echo, deploy, play, turn, wait, wait_for_ssh, refused, client
+):
     release = echo.release
     turn("on")
     changed = deploy(websockets_environment={"NUMBER": str(time.time())})
@@ -104,7 +96,7 @@ def test_a_deploy_a_rollback_and_a_reboot_go_on_with_it(host, echo, deploy, play
     assert (echo.release, refused()) == (release, True)
     container = host.ansible.get_variables()["test_host_container"]
     subprocess.run([os.environ["TEST_HOSTS_ENGINE"], "restart", "--time=10", container], check=True)
-    wait_for_ssh(host)
+    wait_for_ssh()
     wait(f"test $(supervisorctl status | grep -c '^echo-.*RUNNING') = {echo.numprocs}", 30)
     assert refused()
     assert turn("off")[1] == 1

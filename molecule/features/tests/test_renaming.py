@@ -1,17 +1,12 @@
 """An app comes in the place of another one under load: no client notices, and nothing of the other one is left."""
 
-import json
 import os
-import pathlib
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 
 testinfra_hosts = ["ansible://debian13"]
-MOLECULE = pathlib.Path(__file__).parents[2]
 PORT = 8090
 SAME = {"websockets_listen": str(PORT), "websockets_drain_interval": 1}
 
@@ -33,28 +28,9 @@ def _old(deploy, play):
 
 
 @pytest.fixture
-def watched(app, tmp_path):
-    """Have clients come, go, stay and talk at the address of both apps; return their report when it ends."""
-    path = tmp_path / "report.json"
-    where = [f"ws://localhost:{PORT}/", f"--address={app('old').address}"]
-    command = [sys.executable, MOLECULE / "load" / "client.py", *where, "--rate=100", "--held=100", "--seconds=600"]
-
-    def end():
-        client.terminate()
-        client.wait()
-        return json.loads(path.read_text())
-
-    def begin():
-        nonlocal client
-        client = subprocess.Popen([*command, "--report", path], stdout=subprocess.PIPE, text=True)
-        assert client.stdout.readline() == "ready\n"
-        return end
-
-    client = None
-    yield begin
-    if client and client.poll() is None:
-        client.kill()
-        client.wait()
+def watched(app, load):
+    """Have clients come, go, stay and talk at the address of both apps while a block runs."""
+    return lambda experiment: load(experiment, rate=100, held=100, app=app("old"))
 
 
 NEW = {"websockets_app": "new", "websockets_replaces": "old", **SAME}
@@ -86,9 +62,9 @@ def test_a_broken_app_takes_no_place(host, app, deploy, watched, client):
     def state():
         return old.release, old.pids(), host.check_output("sha256sum /etc/nginx/conf.d/websockets*")
 
-    before, end = state(), watched()
-    done = deploy(**NEW, websockets_command="{venv}/bin/python -c 'raise SystemExit(1)' {socket}")
-    report = end()
+    before = state()
+    with watched("renaming-broken") as report:
+        done = deploy(**NEW, websockets_command="{venv}/bin/python -c 'raise SystemExit(1)' {socket}")
     assert done.returncode != 0
     assert "has not passed the gate" in done.stdout
     assert (report["failed"], report["lost"], report["closes"]) == ([], [], [])
@@ -108,11 +84,10 @@ def test_an_app_with_data_is_not_taken_away(host, app, deploy, client):
 
 def test_no_client_is_lost_and_nothing_is_left(host, app, deploy, play, watched):
     assert left_of(host, "old")
-    end = watched()
-    done = deploy(**NEW)
-    assert done.returncode == 0, done.stdout
-    again = deploy(**NEW)
-    report = end()
+    with watched("renaming") as report:
+        done = deploy(**NEW)
+        assert done.returncode == 0, done.stdout
+        again = deploy(**NEW)
     unnoticed(report)
     assert len(report["closes"]) >= 100
     # A process each second, as the pace says.
@@ -126,17 +101,17 @@ def test_no_client_is_lost_and_nothing_is_left(host, app, deploy, play, watched)
 
 def test_the_next_run_finishes_one_that_was_interrupted(host, app, start, deploy, watched):
     newest = {**NEW, "websockets_app": "newest", "websockets_replaces": "new"}
-    end = watched()
-    process = start("site", **newest)
-    for line in process.stdout:
-        if line.startswith("TASK [websockets.deploy.websockets : Take the app out of nginx"):
-            break
-    # What Ctrl-C does is in the scenario faults; this one leaves Ansible no time for another task.
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert left_of(host, "new")
-    done = deploy(**newest)
-    assert done.returncode == 0, done.stdout
-    unnoticed(end())
+    with watched("renaming-interrupted") as report:
+        process = start("site", **newest)
+        for line in process.stdout:
+            if line.startswith("TASK [websockets.deploy.websockets : Take the app out of nginx"):
+                break
+        # What Ctrl-C does is in the scenario faults; this one leaves Ansible no time for another task.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert left_of(host, "new")
+        done = deploy(**newest)
+        assert done.returncode == 0, done.stdout
+    unnoticed(report)
     assert left_of(host, "new") == []
     assert len(app("newest").pids()) == 4
